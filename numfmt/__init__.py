@@ -1,0 +1,36 @@
+"""numfmt: a bit-exact emulator of number formats.
+
+    >>> import numfmt as nf
+    >>> nf.quantize([0.1, 1.7, 300.0], "e4m3fn").tolist()
+    [0.1015625, 1.75, 288.0]
+"""
+
+from .arrays import convert, decode, encode, exact, quantize, value_table
+from .formats import CodebookFormat, FixedFormat, FloatFormat, Specials, Subnormals
+from .named import get_format, list_formats
+from .platforms import get_platform
+from .random import random_bits
+from .rounding import Overflow, Platform, Rounding
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CodebookFormat",
+    "FixedFormat",
+    "FloatFormat",
+    "Overflow",
+    "Platform",
+    "Rounding",
+    "Specials",
+    "Subnormals",
+    "convert",
+    "decode",
+    "encode",
+    "exact",
+    "get_format",
+    "get_platform",
+    "list_formats",
+    "quantize",
+    "random_bits",
+    "value_table",
+]

@@ -1,0 +1,110 @@
+"""Formats given by a list of values: codebooks, and floats whose lowest binade is irregular.
+
+Values are compared as keys: integers that order carrier patterns as the reals they name.
+"""
+
+from typing import Any, NamedTuple
+
+from .float import pick, special
+from .rounding import round_away, round_away_random
+
+# Bits of the dropped fraction that stochastic rounding sees: 32 that are compared, one to round
+# them by, and one that is set where anything lies below.
+FRACTION_BITS = 34
+
+
+class Table(NamedTuple):
+    """Sorted distinct values v[0] < v[1] < … of a format, as arrays of the carrier's integer type.
+
+    x ≥ v[i] is key(x) >= at[i], and x > v[i] is key(x) >= above[i]; likewise `middle_at` and
+    `middle_above` for the midpoint of v[i] and v[i + 1]. `at` is padded to 2**depth entries that no
+    key reaches.
+    """
+
+    depth: int
+    count: int
+    zero: int  # index of the value 0, or -1
+    at: Any
+    above: Any
+    middle_at: Any
+    middle_above: Any
+    odd: Any  # 1 where a tie must not go to v[i] under ties to even
+    result: Any  # code or carrier pattern of v[i]
+    # Stochastic rounding: v[i], v[i + 1] and their difference, in units of the last place that
+    # both need, which at carrier exponent `field[i]` is a significand's last bit.
+    lower: Any
+    upper: Any
+    width: Any
+    field: Any
+    reach: int  # largest useful left shift of an operand's significand
+    nan_is_zero: int  # 1: NaN rounds as zero does (codebooks)
+
+
+def _rank(key, table, *, xp):
+    """Index of the largest value ≤ x, or -1, by bisection."""
+    rank = key * 0 - 1
+    for level in range(table.depth):
+        step = 1 << (table.depth - 1 - level)
+        rank = xp.where(key >= table.at[rank + step], rank + step, rank)
+    return rank
+
+
+def _fraction(magnitude, negative, i, carrier, table, *, xp):
+    """The FRACTION_BITS first bits of ν, the last one sticky: distance from the neighbour toward zero / gap."""
+    field = xp.maximum(magnitude >> carrier.trailing, 1)
+    fraction = magnitude & (carrier.hidden - 1)
+    m = xp.where(magnitude >= carrier.hidden, fraction | carrier.hidden, fraction)
+    shift = field - table.field[i] + (FRACTION_BITS - 1)
+    right = xp.minimum(xp.maximum(-shift, 0), carrier.reach)
+    scaled = (m << xp.minimum(xp.maximum(shift, 0), table.reach)) >> right
+    origin = xp.where(negative != 0, -table.upper[i], table.lower[i])
+    distance = scaled - (origin << (FRACTION_BITS - 1))
+    quotient = distance // table.width[i]
+    sticky = (quotient * table.width[i] != distance) | ((m & ((1 << right) - 1)) != 0)
+    return quotient * 2 + xp.where(sticky, quotient * 0 + 1, quotient * 0)
+
+
+def _choose(bits, random, carrier, table, mode, *, xp):
+    """Index of the value that each carrier pattern rounds to, and 1 where the value changes.
+
+    The operand's place between its neighbours is put into a significand of its own (0 exact, 01
+    below the midpoint, 10 on it, 11 above), so that the rounding modes are those of every format.
+    """
+    negative = (bits >> carrier.sign_shift) & 1
+    magnitude = bits & carrier.magnitude_mask
+    key = (magnitude ^ -negative) + negative
+    rank = _rank(key, table, xp=xp)
+    i = xp.minimum(xp.maximum(rank, 0), table.count - 2)
+    exact = (rank >= 0) & (key < table.above[xp.maximum(rank, 0)])
+    outside = (rank < 0) | (rank > table.count - 2)
+    toward_zero = i + negative
+    if random is None:
+        at, above = key >= table.middle_at[i], key >= table.middle_above[i]
+        beyond = xp.where(negative != 0, ~at, above)
+        place = xp.where(beyond, key * 0 + 3, xp.where(at & ~above, key * 0 + 2, key * 0 + 1))
+        away = round_away(place, key * 0 + 2, table.odd[toward_zero], negative, mode, carrier.reach, xp=xp)
+    else:
+        nu = _fraction(magnitude, negative, i, carrier, table, xp=xp)
+        away = round_away_random(nu, key * 0 + FRACTION_BITS, random, mode, carrier.reach, xp=xp)
+    between = toward_zero + xp.where(negative != 0, -away, away)
+    chosen = xp.where(exact | outside, xp.maximum(rank, 0), between)
+    return chosen, xp.where(exact, key * 0, key * 0 + 1)
+
+
+def encode(bits, random, carrier, table, results, mode, *, xp):
+    """Entries of `table.result` for carrier patterns, rounded once; outside the list, its ends.
+
+    Args:
+        bits: integer array of carrier patterns.
+        random: integer array of random numbers, or None unless `mode` is stochastic; then the
+            carrier must have 64 bits.
+    """
+    nan = (bits & carrier.magnitude_mask) > carrier.infinity
+    bits = xp.where(nan & (table.nan_is_zero != 0), bits * 0, bits)
+    negative = (bits >> carrier.sign_shift) & 1
+    magnitude = bits & carrier.magnitude_mask
+    chosen, _ = _choose(bits, random, carrier, table, mode, xp=xp)
+    result = table.result[chosen]
+    result = xp.where(chosen == table.zero, pick(negative, results.negative_zero, results.zero), result)
+    return special(result, negative, magnitude, carrier, results, xp=xp)
+

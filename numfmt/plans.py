@@ -1,0 +1,473 @@
+"""From a format and its rounding rules to the integer parameters that kernels read.
+
+Everything here is exact Python arithmetic, done once for each combination of arguments and cached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ._core.fixed import Grid
+from ._core.parameters import BINARY32, BINARY64, Carrier, Results, Round, Source, Target, ieee_carrier
+from ._core.table import FRACTION_BITS, Table
+from .formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format, Specials, Subnormals
+from .rounding import Overflow, Platform, Rounding, Rule
+
+BINARY256 = ieee_carrier(256, 236)  # holds every operand exactly; runs on Python integers
+
+# nearest, lsb, sign, flip: the table in _core/rounding.py
+_MODES = {
+    Rounding.TIES_TO_EVEN: (1, 1, 0, 0),
+    Rounding.TIES_TO_ODD: (1, 1, 0, 1),
+    Rounding.TIES_TO_AWAY: (1, 0, 0, 1),
+    Rounding.TIES_TO_ZERO: (1, 0, 0, 0),
+    Rounding.TIES_TO_POSITIVE: (1, 0, 1, 1),
+    Rounding.TIES_TO_NEGATIVE: (1, 0, 1, 0),
+    Rounding.TOWARD_ZERO: (0, 0, 0, 0),
+    Rounding.AWAY_FROM_ZERO: (0, 0, 0, 1),
+    Rounding.TOWARD_POSITIVE: (0, 0, 1, 1),
+    Rounding.TOWARD_NEGATIVE: (0, 0, 1, 0),
+    Rounding.TO_ODD: (0, 1, 0, 1),
+    # How the dropped fraction is rounded to N bits before the random number is added.
+    Rounding.STOCHASTIC: (0, 0, 0, 0),
+    Rounding.STOCHASTIC_A: (0, 0, 0, 0),
+    Rounding.STOCHASTIC_B: (1, 0, 0, 1),
+    Rounding.STOCHASTIC_C: (1, 1, 0, 0),
+}
+
+
+class Rules(NamedTuple):
+    """Rounding rules after names, defaults and the platform are resolved."""
+
+    rounding: Rounding
+    overflow: Overflow
+    rule: Rule
+    random_bit_count: int  # 0 for the deterministic modes
+    wrap_bits: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One kernel call: which kernel, on which carrier, with which parameters."""
+
+    kernel: str  # "float", "fixed" or "table"
+    carrier: Carrier
+    general: bool
+    parameters: Target | Grid | Table
+    results: Results
+    mode: Round
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether the kernel takes random numbers."""
+        return self.mode.random_bits > 0
+
+
+def resolve(
+    fmt: Format,
+    rounding: Rounding | str | None,
+    overflow: Overflow | str | None,
+    platform: Platform | None,
+    random_bit_count: int | None,
+    wrap_bits: int = 0,
+) -> Rules:
+    """Rules for one format; raises ValueError for what the format cannot express."""
+    rule = platform.rule(str(fmt)) if platform is not None else Rule()
+    if rounding is not None:
+        rule = Rule(**{**rule.__dict__, "rounding": None, "lowest_away": False})
+    if overflow is not None:
+        rule = Rule(**{**rule.__dict__, "overflow": None, "infinity": None})
+    mode = Rounding.parse(rounding or rule.rounding or fmt.default_rounding)
+    limit = Overflow.parse(overflow or rule.overflow or fmt.default_overflow or Overflow.SATURATE)
+    _check_overflow(fmt, limit, wrap_bits)
+    return Rules(mode, limit, rule, _random_bits(mode, random_bit_count), wrap_bits)
+
+
+def _random_bits(mode: Rounding, count: int | None) -> int:
+    if not mode.is_stochastic:
+        if count is not None:
+            raise ValueError(f"random_bit_count={count} is given; rounding {mode.value!r} takes no random bits")
+        return 0
+    if mode is Rounding.STOCHASTIC and count not in (None, 32):
+        raise ValueError(f"random_bit_count={count} is given; 'stochastic' uses 32, 'stochastic_a' takes 1 to 32")
+    if count is None:
+        return 32
+    if not 1 <= count <= 32:
+        raise ValueError(f"random_bit_count={count} is given; it must be 1 to 32")
+    return count
+
+
+_FIXED_ONLY = (Overflow.WRAP, Overflow.SATURATE_ZERO, Overflow.SYMMETRIC, Overflow.WRAP_SIGN_MAGNITUDE)
+
+
+def _check_overflow(fmt: Format, overflow: Overflow, wrap_bits: int) -> None:
+    def refuse(why: str) -> None:
+        raise ValueError(f"overflow {overflow.value!r} is given for {fmt}; {why}")
+
+    if overflow is Overflow.NAN and not (fmt.has_nan or fmt.has_infinity):
+        refuse("the format has neither NaN nor infinity; 'saturate' fits")
+    if not isinstance(fmt, FixedFormat):
+        if overflow in _FIXED_ONLY:
+            refuse("only fixed-point formats take it; 'saturate' fits")
+    elif fmt.sign_magnitude or not fmt.signed:
+        if overflow is Overflow.SYMMETRIC:
+            refuse("only two's complement has an asymmetric range; 'saturate' fits")
+        if overflow is Overflow.WRAP_SIGN_MAGNITUDE or (fmt.sign_magnitude and overflow is Overflow.WRAP):
+            refuse("only two's complement formats take it; 'saturate' fits")
+    if wrap_bits and overflow is not Overflow.WRAP:
+        raise ValueError(f"wrap_bits={wrap_bits} is given with overflow {overflow.value!r}; only 'wrap' takes it")
+    if wrap_bits and not 0 <= wrap_bits <= fmt.bits:
+        raise ValueError(f"wrap_bits={wrap_bits} is given; {fmt} has 0 to {fmt.bits}")
+
+
+# Special results
+
+
+class Specials9(NamedTuple):
+    """Codes of the special results, for operands of both signs."""
+
+    overflow: tuple[int, int]
+    infinity: tuple[int, int]
+    nan: tuple[int, int]
+    zero: tuple[int, int]
+    negative: int  # a negative operand in an unsigned format, unless it rounds to zero
+
+
+def special_codes(fmt: Format, rules: Rules) -> Specials9:
+    """What special operands become under `rules` (DESIGN section 6)."""
+    match fmt:
+        case FloatFormat():
+            return _float_specials(fmt, rules)
+        case FixedFormat():
+            return _fixed_specials(fmt, rules)
+        case CodebookFormat():
+            low, high = fmt.values.index(fmt.min), fmt.values.index(fmt.max)
+            zero = nearest_to_zero(fmt)
+            return Specials9((high, low), (high, low), (zero, zero), (zero, zero), low)
+
+
+def nearest_to_zero(fmt: CodebookFormat) -> int:
+    """Code of the value next to zero; of two, the one of even rank in ascending order."""
+    ranks = sorted(set(fmt.values))
+    least = min(abs(v) for v in ranks)
+    best = [v for v in ranks if abs(v) == least]
+    return fmt.values.index(next((v for v in best if ranks.index(v) % 2 == 0), best[0]))
+
+
+def _float_specials(fmt: FloatFormat, rules: Rules) -> Specials9:
+    rule, overflow = rules.rule, rules.overflow
+    sign = 2 ** (fmt.bits - 1) if fmt.signed else 0
+    largest = (fmt.max_code, fmt.max_code | sign)
+    nan = rule.nan or ((fmt.max_code,) * 2 if fmt.nan_code is None else (fmt.nan_code,) * 2)
+    symbol = largest
+    if fmt.infinity_code is not None:
+        symbol = (fmt.infinity_code, fmt.infinity_code | sign)
+    elif overflow is Overflow.NAN or fmt.specials is Specials.MERGED:
+        symbol = nan
+    outward = symbol if overflow in (Overflow.INFINITY, Overflow.NAN) else largest
+
+    def beyond(negative: bool) -> int:
+        inside = rules.rounding.stays_inside(negative)
+        if rules.rounding is Rounding.TO_ODD and rule.odd_overflows and fmt.signed:
+            inside = False
+        return (largest if inside else outward)[negative]
+
+    infinity = rule.infinity or (largest if overflow is Overflow.SATURATE else symbol)
+    zero = rule.zero or (0, sign if fmt.has_negative_zero else 0)
+    if fmt.signed:
+        return Specials9((beyond(False), beyond(True)), infinity, nan, zero, 0)
+    clamps = overflow in (Overflow.SATURATE, Overflow.PROPAGATE) or fmt.nan_code is None
+    invalid = 0 if clamps and (fmt.zero or fmt.nan_code is None) else nan[1]
+    clipped = rules.rounding in (Rounding.TOWARD_ZERO, Rounding.TOWARD_POSITIVE) and fmt.zero
+    negative = 0 if clipped else invalid
+    if rule.negative is not None:
+        negative = rule.negative
+    minus_infinity = invalid if rule.infinity is None else rule.infinity[1]
+    return Specials9((beyond(False), negative), (infinity[0], minus_infinity), nan, zero, negative)
+
+
+def _fixed_specials(fmt: FixedFormat, rules: Rules) -> Specials9:
+    sign = 2 ** (fmt.bits - 1)
+    lowest = fmt.max_integer | sign if fmt.sign_magnitude else fmt.min_integer % 2**fmt.bits
+    ends = (fmt.max_integer, lowest)
+    if rules.overflow is Overflow.SYMMETRIC:
+        ends = (fmt.max_integer, -fmt.max_integer % 2**fmt.bits)
+    elif rules.overflow is Overflow.SATURATE_ZERO:
+        ends = (0, 0)
+    rule = rules.rule
+    zero = (0, sign if fmt.sign_magnitude else 0)
+    return Specials9(ends, rule.infinity or ends, rule.nan or (0, 0), zero, 0)
+
+
+# Carrier patterns of exact values
+
+
+def pattern(value: Exact, carrier: Carrier) -> int:
+    """Carrier code of an exact value; values beyond the carrier become its nearest finite end, NaN is quiet."""
+    sign = 1 << carrier.sign_shift
+    match value:
+        case "nan":
+            return carrier.infinity | carrier.hidden >> 1
+        case "inf":
+            return carrier.infinity
+        case "-inf":
+            return carrier.infinity | sign
+        case "-0":
+            return sign
+        case Fraction():
+            return magnitude_pattern(abs(value), carrier) | (sign if value < 0 else 0)
+    raise TypeError(value)
+
+
+def magnitude_pattern(value: Fraction, carrier: Carrier) -> int:
+    """Largest finite carrier code whose value is at most `value` ≥ 0."""
+    if value == 0:
+        return 0
+    exponent = value.numerator.bit_length() - value.denominator.bit_length()
+    exponent -= value < Fraction(2) ** exponent
+    field = max(exponent + carrier.bias, 1)
+    quantum = Fraction(2) ** (field - carrier.bias - carrier.trailing)
+    return min(((field - 1) << carrier.trailing) + value // quantum, carrier.infinity - 1)
+
+
+def exact_in(value: Exact, carrier: Carrier) -> bool:
+    """Whether the carrier holds the value."""
+    return not isinstance(value, Fraction) or value_of(pattern(value, carrier), carrier) == value
+
+
+def value_of(bits: int, carrier: Carrier) -> Fraction:
+    """Value of a finite carrier code."""
+    magnitude = bits & carrier.magnitude_mask
+    field = max(magnitude >> carrier.trailing, 1)
+    m = magnitude - ((field - 1) << carrier.trailing)
+    value = m * Fraction(2) ** (field - carrier.bias - carrier.trailing)
+    return -value if bits >> carrier.sign_shift & 1 else value
+
+
+def signed(code: int, bits: int) -> int:
+    """The two's complement reading of a pattern, which signed carriers hold; exact carriers keep patterns."""
+    return code - 2**bits if bits <= 64 and code >= 2 ** (bits - 1) else code
+
+
+# Plans
+
+
+@lru_cache(maxsize=4096)
+def encode_plan(fmt: Format, rules: Rules, carrier: Carrier) -> Plan | None:
+    """How to encode carrier patterns into codes, or None where the carrier is too narrow."""
+    codes = special_codes(fmt, rules)
+    results = _results(codes, lambda code: signed(code, carrier.bits))
+    return _plan(fmt, rules, carrier, codes, results, in_carrier=False)
+
+
+@lru_cache(maxsize=4096)
+def quantize_plan(fmt: Format, rules: Rules, carrier: Carrier) -> Plan | None:
+    """How to round carrier patterns to the format's values, or None where the carrier is too narrow."""
+    codes = special_codes(fmt, rules)
+    if isinstance(fmt, FixedFormat):  # its kernel encodes, and decodes the codes
+        results = _results(codes, lambda code: signed(code, carrier.bits))
+    else:
+        results = _results(codes, lambda code: signed(pattern(fmt.exact(code), carrier), carrier.bits))
+    return _plan(fmt, rules, carrier, codes, results, in_carrier=True)
+
+
+def _results(codes: Specials9, represent) -> Results:  # type: ignore[no-untyped-def]
+    pairs = (codes.overflow, codes.infinity, codes.nan, codes.zero)
+    return Results(*(represent(code) for pair in pairs for code in pair))
+
+
+def round_parameters(rules: Rules) -> Round:
+    """The rounding mode as integers."""
+    n = rules.random_bit_count
+    return Round(*_MODES[rules.rounding], n, 2 ** (n - 1) - 1 if n else 0)
+
+
+def _plan(fmt: Format, rules: Rules, carrier: Carrier, codes: Specials9, results: Results, in_carrier: bool) -> Plan | None:
+    mode = round_parameters(rules)
+    match fmt:
+        case FloatFormat() if fmt.is_regular:
+            target = _float_target(fmt, rules.rule, carrier, codes, in_carrier)
+            if not in_carrier and not _codes_fit(fmt, carrier):
+                return None
+            return Plan("float", carrier, _is_general(fmt, rules.rule, carrier), target, results, mode)
+        case FixedFormat():
+            grid = fixed_grid(fmt, rules, carrier)
+            fits = fmt.bits <= carrier.bits - 2 and (not in_carrier or fmt.bits - fmt.signed <= carrier.trailing)
+            return Plan("fixed", carrier, True, grid, results, mode) if fits else None
+        case _:
+            table = _table(fmt, rules, carrier, codes, in_carrier)
+            fits = carrier is BINARY256 or not mode.random_bits or (carrier.bits == 64 and table.reach <= 62 - carrier.trailing)
+            return Plan("table", carrier, True, table, results, mode) if fits else None
+
+
+def _codes_fit(fmt: FloatFormat, carrier: Carrier) -> bool:
+    """Whether packed codes, with an exponent unbounded above, stay positive in the carrier's integers."""
+    if carrier is BINARY256:
+        return True
+    fields = 2 * carrier.bias + 2 - min(fmt.emin + carrier.bias, 2 * carrier.bias)
+    narrow = fmt.bits <= carrier.bits - (not fmt.signed) and fmt.trailing_bits <= carrier.trailing
+    return narrow and (fields + 1) << fmt.trailing_bits < 2**carrier.sign_shift
+
+
+def _is_general(fmt: FloatFormat, rule: Rule, carrier: Carrier) -> bool:
+    regular = fmt.signed and fmt.subnormals is Subnormals.GRADUAL
+    within = fmt.emin >= 1 - carrier.bias and fmt.trailing_bits <= carrier.trailing
+    return not (regular and within) or rule.absolute or rule.lowest_away
+
+
+def _float_target(fmt: FloatFormat, rule: Rule, carrier: Carrier, codes: Specials9, in_carrier: bool) -> Target:
+    if in_carrier:
+        represent = lambda code: pattern(fmt.exact(code), carrier)  # noqa: E731
+        sign = signed(1 << carrier.sign_shift, carrier.bits) if fmt.signed else 0
+        largest = magnitude_pattern(fmt.max, carrier)
+        smallest = magnitude_pattern(fmt.min_positive, carrier)
+    else:
+        represent = lambda code: code  # noqa: E731
+        sign = signed(1 << (fmt.bits - 1), carrier.bits) if fmt.signed else 0
+        largest, smallest = fmt.max_code, fmt.min_code
+    return Target(
+        trailing=fmt.trailing_bits,
+        emin=fmt.emin + carrier.bias,
+        smallest=smallest,
+        largest=largest,
+        sign=sign,
+        offset=1 << fmt.trailing_bits if fmt.subnormals is Subnormals.NORMAL else 0,
+        gap=fmt.trailing_bits if fmt.subnormals is Subnormals.NONE else 0,
+        zeroless=int(not fmt.zero),
+        unsigned=int(not fmt.signed and not rule.absolute),
+        negative=signed(represent(codes.negative), carrier.bits),
+        absolute=int(rule.absolute),
+        lowest_away=int(rule.lowest_away),
+    )
+
+
+def fixed_grid(fmt: FixedFormat, rules: Rules | None, carrier: Carrier) -> Grid:
+    """A fixed-point format relative to a carrier; without rules, for decoding."""
+    overflow = rules.overflow if rules else Overflow.SATURATE
+    low = -fmt.max_integer if overflow is Overflow.SYMMETRIC else fmt.min_integer
+    mask = 2**fmt.bits - 1
+    wrap, keep, top, negative_top = 0, mask, 0, 0
+    if overflow in (Overflow.WRAP, Overflow.WRAP_SIGN_MAGNITUDE):
+        wrap = 1 if overflow is Overflow.WRAP else 2
+        n = rules.wrap_bits if rules else 0
+        keep = 2 ** (fmt.bits - n) - 1
+        if n:
+            ones = 2 ** (n - fmt.signed) - 1
+            top = ones * 2 ** (fmt.bits - n)
+            negative_top = 2 ** (fmt.bits - 1) if fmt.signed else top
+    return Grid(
+        width=fmt.bits,
+        field=carrier.bias + carrier.trailing - fmt.fraction_bits,
+        low=low,
+        high=fmt.max_integer,
+        mask=mask,
+        sign_magnitude=int(fmt.sign_magnitude),
+        signed=int(fmt.signed),
+        wrap=wrap,
+        keep=keep,
+        top=top,
+        negative_top=negative_top,
+    )
+
+
+@lru_cache(maxsize=1024)
+def source_plan(fmt: FloatFormat, carrier: Carrier) -> Source:
+    """How to decode a float format's codes in a carrier that holds all its values."""
+    return Source(
+        mask=signed(2**fmt.bits - 1, carrier.bits) if fmt.bits == carrier.bits else 2**fmt.bits - 1,
+        sign_shift=fmt.bits - 1 if fmt.signed else fmt.bits,
+        magnitude_mask=fmt.magnitude_mask,
+        trailing=fmt.trailing_bits,
+        rebias=carrier.bias - fmt.bias,
+        largest=fmt.max_code,
+        infinity=-1 if fmt.infinity_code is None else fmt.infinity_code,
+        negative_zero=signed(pattern(fmt.exact(2 ** (fmt.bits - 1)), carrier), carrier.bits) if fmt.signed else 0,
+        nan=pattern("nan", carrier),
+        subnormal=int(fmt.subnormals in (Subnormals.GRADUAL, Subnormals.SHIFTED)),
+        unused=int(fmt.subnormals is Subnormals.NONE),
+        zero=pattern(fmt.exact(0), carrier),
+        shifted=int(fmt.subnormals is Subnormals.SHIFTED),
+    )
+
+
+# Tables
+
+
+def _entries(fmt: FloatFormat | CodebookFormat, codes: Specials9) -> tuple[list[Fraction], list[int], list[int]]:
+    """Distinct values in ascending order, their codes, and 1 where a tie to even avoids them."""
+    if isinstance(fmt, CodebookFormat):
+        values = sorted(set(fmt.values))
+        return values, [fmt.values.index(v) for v in values], [i % 2 for i in range(len(values))]
+    magnitudes = [fmt._magnitude(code) for code in range(fmt.max_code + 2)]  # one beyond the range
+    beyond = fmt.max_code + 1
+    sign = 2 ** (fmt.bits - 1)
+    values = [*(-v for v in reversed(magnitudes[1:])), *magnitudes]
+    negative = [codes.overflow[1], *(code | sign for code in range(fmt.max_code, 0, -1))]
+    positive = [*range(fmt.max_code + 1), codes.overflow[0]]
+    odd = [code % 2 for code in (*range(beyond, 0, -1), *range(beyond + 1))]
+    return values, negative + positive, odd
+
+
+def _table(
+    fmt: FloatFormat | CodebookFormat, rules: Rules, carrier: Carrier, codes: Specials9, in_carrier: bool
+) -> Table:
+    values, result, odd = _entries(fmt, codes)
+    if in_carrier:
+        result = [pattern(fmt.exact(code), carrier) for code in result]
+    count = len(values)
+    depth = count.bit_length()
+    middles = [(a + b) / 2 for a, b in zip(values, values[1:], strict=False)]
+    at, above = _keys(values, carrier)
+    middle_at, middle_above = _keys(middles, carrier)
+    at += [carrier.magnitude_mask] * (2**depth - count)
+    lower, upper, width, field = [], [], [], []
+    if rules.random_bit_count:
+        for a, b in zip(values, values[1:], strict=False):
+            unit = min(_trailing_zeros(v) for v in (a, b) if v != 0)
+            scale = Fraction(2) ** -unit
+            lower.append(int(a * scale))
+            upper.append(int(b * scale))
+            width.append(int((b - a) * scale))
+            field.append(unit + carrier.bias + carrier.trailing)
+    widest = max((max(abs(a), abs(b)).bit_length() for a, b in zip(lower, upper, strict=True)), default=0)
+    room = 62 - carrier.trailing
+    reach = room if widest + FRACTION_BITS - 1 <= 62 else widest + FRACTION_BITS
+    # A zero that was not in the list has no index; then no result takes the zero's code.
+    zero = values.index(Fraction(0)) if Fraction(0) in values else -1
+
+    def array(numbers: list[int]) -> object:
+        if carrier is BINARY256 or reach > room:
+            return list(numbers)
+        dtype = np.int32 if carrier.bits == 32 else np.int64
+        return np.array([signed(n, carrier.bits) for n in numbers], dtype)
+
+    return Table(
+        depth, count, zero, array(at), array(above), array(middle_at), array(middle_above), array(odd), array(result),
+        array(lower), array(upper), array(width), array(field), reach, int(isinstance(fmt, CodebookFormat)),
+    )  # fmt: skip
+
+
+def _trailing_zeros(value: Fraction) -> int:
+    """Exponent of the largest power of two that divides a dyadic value."""
+    n = abs(value.numerator)
+    return (n & -n).bit_length() - value.denominator.bit_length()
+
+
+def _keys(values: list[Fraction], carrier: Carrier) -> tuple[list[int], list[int]]:
+    """For each value the least key at it or above it, and the least key above it."""
+    at, above = [], []
+    for value in values:
+        key = magnitude_pattern(abs(value), carrier)
+        exact = value_of(key, carrier) == abs(value)
+        if value < 0:
+            at.append(-key)
+            above.append(-key + exact)
+        else:
+            at.append(key + (not exact))
+            above.append(key + 1)
+    return at, above
