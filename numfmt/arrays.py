@@ -28,7 +28,6 @@ from .sources import (
     code_dtype,
     code_operand,
     decode_codes,
-    holds,
     narrowest_carrier,
     operand_of,
     pattern_dtype,
@@ -78,7 +77,13 @@ def _random_source(
     numbers = np.asarray(random_bits)
     if numbers.dtype.kind not in "iu":
         raise TypeError(f"random_bits has dtype {numbers.dtype}; it must hold integers, uint32 for choice")
-    flat = np.broadcast_to(numbers, operand.array.shape).astype(np.uint32).reshape(-1)
+    try:
+        every = np.broadcast_to(numbers, operand.array.shape)
+    except ValueError:
+        raise ValueError(
+            f"random_bits has shape {numbers.shape}; it must broadcast to x's shape {operand.array.shape}"
+        ) from None
+    flat = every.astype(np.uint32).reshape(-1)
     return RandomSource(None, flat, rules.random_bit_count)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._core import fixed, float as floating, table
+from ._core import fixed, gapped, table
+from ._core import float as floating
 from ._core.fixed import Grid
 from ._core.parameters import Carrier, Source
 from ._core.threefry import word
@@ -60,6 +61,9 @@ def apply(plan: Plan, patterns: Any, random: Any, in_carrier: bool, xp: SimpleNa
         case "float":
             kernel = floating.quantize if in_carrier else floating.encode
             return kernel(patterns, random, carrier, p, results, mode, plan.general, xp=xp)
+        case "gapped":
+            codes = gapped.encode(patterns, random, carrier, p, plan.gap, results, mode, xp=xp)
+            return floating.decode(codes, carrier, plan.source, xp=xp) if in_carrier else codes
         case "fixed":
             codes = fixed.encode(patterns, random, carrier, p, results, mode, xp=xp)
             return fixed.decode(codes, carrier, p, xp=xp) if in_carrier else codes

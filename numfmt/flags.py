@@ -14,10 +14,10 @@ import numpy.typing as npt
 from . import engines
 from ._core.parameters import BINARY64, Carrier
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Format, Specials
-from .plans import BINARY256, Plan, Rules, magnitude_pattern, quantize_plan
+from .plans import BINARY256, Plan, Rules, holds, magnitude_pattern, quantize_plan
 from .rounding import Overflow, Rule
 from .scheduler import RandomSource, over_chunks
-from .sources import Operand, holds
+from .sources import Operand
 
 INVALID, OVERFLOW, UNDERFLOW, INEXACT = 16, 4, 2, 1
 CHUNK = 1 << 14

@@ -196,11 +196,6 @@ class FloatFormat:
         """Whether some values lie below the smallest normal, other than zero."""
         return self.trailing_bits > 0 and self.subnormals in (Subnormals.GRADUAL, Subnormals.SHIFTED)
 
-    @property
-    def is_regular(self) -> bool:
-        """Whether one quantum rules from zero to the end of the lowest normal binade (no DLFloat, no CFloat)."""
-        return self.subnormals is not Subnormals.SHIFTED and not (self.subnormals is Subnormals.NORMAL and self.zero)
-
     # Values
 
     @property

@@ -106,8 +106,8 @@ NAMED: dict[str, Entry] = {
                            "-0; the bias is configurable, 0 to 63, and 15 is this library's choice"),
     "cfloat16_shp": Entry(_float(5, 10, 31, specials=FINITE, subnormals=SHIFTED), "tesla", DOJO + " table 6",
                           ("tesla shp", "signed half precision"), "-0; the bias is configurable, 0 to 63, and 31 is this library's choice"),
-    "cfloat16_uhp": Entry(_float(6, 10, 31, signed=False, specials=FINITE), "tesla", DOJO + " table 6",
-                          ("tesla uhp", "unsigned half precision"), "specials and subnormals: read as finite with IEEE subnormals"),
+    "cfloat16_uhp": Entry(_float(6, 10, 31, signed=False, specials=FINITE, subnormals=SHIFTED), "tesla", DOJO + " table 6",
+                          ("tesla uhp", "unsigned half precision"), "specials and subnormals: read as finite, with the subnormals of CFloat8"),
     # 7 bits and fewer
     "ue4m3": Entry(_float(4, 3, signed=False, specials=FN), "nvidia", "nvmath MatmulQuantizationScales: e4m3fn without its sign bit", ("ue4m3fn",)),
     "float6_e2m3fn": Entry(_float(2, 3, specials=FINITE), "ocp", MX + ".2", ("e2m3fn", "e2m3", "fp6 e2m3", "f6e2m3fn")),

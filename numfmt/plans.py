@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._core.fixed import Grid
-from ._core.parameters import BINARY32, BINARY64, Carrier, Results, Round, Source, Target, ieee_carrier
+from ._core.parameters import BINARY32, BINARY64, Carrier, Gap, Results, Round, Source, Target, ieee_carrier
 from ._core.table import FRACTION_BITS, Table
 from .formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format, Specials, Subnormals
 from .rounding import Overflow, Platform, Rounding, Rule
@@ -51,16 +51,18 @@ class Rules(NamedTuple):
     wrap_bits: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """One kernel call: which kernel, on which carrier, with which parameters."""
 
-    kernel: str  # "float", "fixed" or "table"
+    kernel: str  # "float", "gapped", "fixed" or "table"
     carrier: Carrier
     general: bool
     parameters: Target | Grid | Table
     results: Results
     mode: Round
+    gap: Gap | None = None
+    source: Source | None = None  # to decode the codes of a gapped format
 
     @property
     def is_stochastic(self) -> bool:
@@ -269,7 +271,7 @@ def encode_plan(fmt: Format, rules: Rules, carrier: Carrier) -> Plan | None:
 def quantize_plan(fmt: Format, rules: Rules, carrier: Carrier) -> Plan | None:
     """How to round carrier patterns to the format's values, or None where the carrier is too narrow."""
     codes = special_codes(fmt, rules)
-    if isinstance(fmt, FixedFormat):  # its kernel encodes, and decodes the codes
+    if isinstance(fmt, FixedFormat) or (isinstance(fmt, FloatFormat) and _gap(fmt)):  # encoded, and the codes decoded
         results = _results(codes, lambda code: signed(code, carrier.bits))
     else:
         results = _results(codes, lambda code: signed(pattern(fmt.exact(code), carrier), carrier.bits))
@@ -290,19 +292,52 @@ def round_parameters(rules: Rules) -> Round:
 def _plan(fmt: Format, rules: Rules, carrier: Carrier, codes: Specials9, results: Results, in_carrier: bool) -> Plan | None:
     mode = round_parameters(rules)
     match fmt:
-        case FloatFormat() if fmt.is_regular:
-            target = _float_target(fmt, rules.rule, carrier, codes, in_carrier)
-            if not in_carrier and not _codes_fit(fmt, carrier):
-                return None
-            return Plan("float", carrier, _is_general(fmt, rules.rule, carrier), target, results, mode)
+        case FloatFormat():
+            gap = _gap(fmt)
+            target = _float_target(fmt, rules.rule, carrier, codes, in_carrier and gap is None)
+            if gap is None:
+                fits = in_carrier or _codes_fit(fmt, carrier)
+                return Plan("float", carrier, _is_general(fmt, rules.rule, carrier), target, results, mode) if fits else None
+            # A fraction of the hole takes t + FRACTION_BITS bits.
+            fits = _codes_fit(fmt, carrier) and (not mode.random_bits or fmt.trailing_bits + FRACTION_BITS < carrier.sign_shift)
+            fits = fits and (not in_carrier or holds(carrier, fmt))
+            source = source_plan(fmt, carrier) if in_carrier and fits else None
+            return Plan("gapped", carrier, True, target, results, mode, gap, source) if fits else None
         case FixedFormat():
             grid = fixed_grid(fmt, rules, carrier)
-            fits = fmt.bits <= carrier.bits - 2 and (not in_carrier or fmt.bits - fmt.signed <= carrier.trailing)
+            narrow = fmt.bits <= carrier.bits - 2 and fmt.bits - fmt.signed <= carrier.trailing
+            fits = holds(carrier, fmt) and narrow if in_carrier else fmt.bits <= carrier.bits - 2
             return Plan("fixed", carrier, True, grid, results, mode) if fits else None
-        case _:
-            table = _table(fmt, rules, carrier, codes, in_carrier)
+        case CodebookFormat():
+            table = _table(fmt, rules, carrier, in_carrier)
             fits = carrier is BINARY256 or not mode.random_bits or (carrier.bits == 64 and table.reach <= 62 - carrier.trailing)
             return Plan("table", carrier, True, table, results, mode) if fits else None
+
+
+@lru_cache(maxsize=4096)
+def holds(carrier: Carrier, fmt: Format) -> bool:
+    """Whether a carrier holds every value of a format."""
+    match fmt:
+        case FloatFormat():
+            return all(exact_in(v, carrier) for v in (fmt.max, fmt.min_positive, fmt.min_normal * (2 - fmt.epsilon)))
+        case FixedFormat():
+            return all(exact_in(v, carrier) for v in (fmt.max, fmt.min, fmt.quantum))
+        case CodebookFormat():
+            return all(exact_in(v, carrier) for v in fmt.values)
+
+
+def _gap(fmt: FloatFormat) -> Gap | None:
+    """The hole in a float's grid, in codes of the grid without it; None where there is none."""
+    one = 1 << fmt.trailing_bits
+    match fmt.subnormals:
+        case Subnormals.NONE:
+            return Gap(0, one, 0)
+        case Subnormals.SHIFTED:
+            return Gap(one - 1, 2 * one, one)
+        case Subnormals.NORMAL if fmt.zero:
+            return Gap(0, one + 1, one)
+        case _:
+            return None
 
 
 def _codes_fit(fmt: FloatFormat, carrier: Carrier) -> bool:
@@ -332,12 +367,11 @@ def _float_target(fmt: FloatFormat, rule: Rule, carrier: Carrier, codes: Special
         largest, smallest = fmt.max_code, fmt.min_code
     return Target(
         trailing=fmt.trailing_bits,
-        emin=fmt.emin + carrier.bias,
+        emin=fmt.emin + carrier.bias - (fmt.subnormals is Subnormals.SHIFTED),
         smallest=smallest,
         largest=largest,
         sign=sign,
-        offset=1 << fmt.trailing_bits if fmt.subnormals is Subnormals.NORMAL else 0,
-        gap=fmt.trailing_bits if fmt.subnormals is Subnormals.NONE else 0,
+        offset=0 if fmt.zero else 1 << fmt.trailing_bits,
         zeroless=int(not fmt.zero),
         unsigned=int(not fmt.signed and not rule.absolute),
         negative=signed(represent(codes.negative), carrier.bits),
@@ -398,57 +432,35 @@ def source_plan(fmt: FloatFormat, carrier: Carrier) -> Source:
 # Tables
 
 
-def _entries(fmt: FloatFormat | CodebookFormat, codes: Specials9) -> tuple[list[Fraction], list[int], list[int]]:
-    """Distinct values in ascending order, their codes, and 1 where a tie to even avoids them."""
-    if isinstance(fmt, CodebookFormat):
-        values = sorted(set(fmt.values))
-        return values, [fmt.values.index(v) for v in values], [i % 2 for i in range(len(values))]
-    magnitudes = [fmt._magnitude(code) for code in range(fmt.max_code + 2)]  # one beyond the range
-    beyond = fmt.max_code + 1
-    sign = 2 ** (fmt.bits - 1)
-    values = [*(-v for v in reversed(magnitudes[1:])), *magnitudes]
-    negative = [codes.overflow[1], *(code | sign for code in range(fmt.max_code, 0, -1))]
-    positive = [*range(fmt.max_code + 1), codes.overflow[0]]
-    odd = [code % 2 for code in (*range(beyond, 0, -1), *range(beyond + 1))]
-    return values, negative + positive, odd
-
-
-def _table(
-    fmt: FloatFormat | CodebookFormat, rules: Rules, carrier: Carrier, codes: Specials9, in_carrier: bool
-) -> Table:
-    values, result, odd = _entries(fmt, codes)
-    if in_carrier:
-        result = [pattern(fmt.exact(code), carrier) for code in result]
-    count = len(values)
-    depth = count.bit_length()
-    middles = [(a + b) / 2 for a, b in zip(values, values[1:], strict=False)]
+def _table(fmt: CodebookFormat, rules: Rules, carrier: Carrier, in_carrier: bool) -> Table:
+    """The sorted values of a codebook, as keys of the carrier."""
+    values = sorted(set(fmt.values))
+    result = [pattern(v, carrier) if in_carrier else fmt.values.index(v) for v in values]
+    depth = len(values).bit_length()
+    pairs = list(zip(values, values[1:], strict=False))
     at, above = _keys(values, carrier)
-    middle_at, middle_above = _keys(middles, carrier)
-    at += [carrier.magnitude_mask] * (2**depth - count)
-    lower, upper, width, field = [], [], [], []
-    if rules.random_bit_count:
-        for a, b in zip(values, values[1:], strict=False):
-            unit = min(_trailing_zeros(v) for v in (a, b) if v != 0)
-            scale = Fraction(2) ** -unit
-            lower.append(int(a * scale))
-            upper.append(int(b * scale))
-            width.append(int((b - a) * scale))
-            field.append(unit + carrier.bias + carrier.trailing)
-    widest = max((max(abs(a), abs(b)).bit_length() for a, b in zip(lower, upper, strict=True)), default=0)
+    middle_at, middle_above = _keys([(a + b) / 2 for a, b in pairs], carrier)
+    at += [carrier.magnitude_mask] * (2**depth - len(values))
+    units = [min(_trailing_zeros(v) for v in pair if v != 0) for pair in pairs]
+    lower, upper = ([int(pair[i] / Fraction(2) ** u) for pair, u in zip(pairs, units, strict=True)] for i in (0, 1))
+    field = [unit + carrier.bias + carrier.trailing for unit in units]
+    widest = max(abs(v).bit_length() for v in (*lower, *upper))
     room = 62 - carrier.trailing
-    reach = room if widest + FRACTION_BITS - 1 <= 62 else widest + FRACTION_BITS
-    # A zero that was not in the list has no index; then no result takes the zero's code.
-    zero = values.index(Fraction(0)) if Fraction(0) in values else -1
+    fits = widest + FRACTION_BITS - 1 <= 62
+    exact = carrier is BINARY256
 
     def array(numbers: list[int]) -> object:
-        if carrier is BINARY256 or reach > room:
-            return list(numbers)
+        if exact:
+            return numbers
         dtype = np.int32 if carrier.bits == 32 else np.int64
         return np.array([signed(n, carrier.bits) for n in numbers], dtype)
 
+    quotients = [lower, upper, [b - a for a, b in zip(lower, upper, strict=True)], field]
+    if not exact and not (rules.random_bit_count and carrier.bits == 64 and fits):
+        quotients = [[0] for _ in quotients]
     return Table(
-        depth, count, zero, array(at), array(above), array(middle_at), array(middle_above), array(odd), array(result),
-        array(lower), array(upper), array(width), array(field), reach, int(isinstance(fmt, CodebookFormat)),
+        depth, len(values), *map(array, (at, above, middle_at, middle_above, result, *quotients)),
+        reach=room if fits else widest + FRACTION_BITS,
     )  # fmt: skip
 
 

@@ -23,6 +23,12 @@ _ML_DTYPES_NAN = {
     "bfloat16": Rule(nan=(0x7FC0, 0xFFC0)),
 }
 
+_ML_DTYPES_SMALL_NAN = {  # a NaN becomes -0, one of sign 1 becomes +0
+    "float6_e2m3fn": Rule(nan=(0x20, 0x00)),
+    "float6_e3m2fn": Rule(nan=(0x20, 0x00)),
+    "float4_e2m1fn": Rule(nan=(0x8, 0x0)),
+}
+
 _PLATFORMS = (
     Platform(
         "ocp",
@@ -33,12 +39,7 @@ _PLATFORMS = (
     Platform(
         "ml_dtypes",
         "ml_dtypes 0.6.0 casts from float32, measured",
-        _ML_DTYPES_NAN
-        | {
-            "float6_e2m3fn": Rule(nan=(0x20, 0x00)),
-            "float6_e3m2fn": Rule(nan=(0x20, 0x00)),
-            "float4_e2m1fn": Rule(nan=(0x8, 0x0)),
-        },
+        _ML_DTYPES_NAN | _ML_DTYPES_SMALL_NAN,
     ),
     Platform(
         "xla",
@@ -84,12 +85,12 @@ _PLATFORMS = (
             "float8_e5m2": Rule(overflow=Overflow.SATURATE, nan=(0x7E, 0xFE)),
             "float8_e4m3fnuz": _SATURATE,
             "float8_e5m2fnuz": _SATURATE,
-            "float6_e2m3fn": Rule(overflow=Overflow.SATURATE),
-            "float6_e3m2fn": Rule(overflow=Overflow.SATURATE),
-            "float4_e2m1fn": Rule(overflow=Overflow.SATURATE),
+            **_ML_DTYPES_SMALL_NAN,  # as the other casts, these are those of ml_dtypes
             "float8_e8m0fnu": Rule(
                 rounding=Rounding.TOWARD_POSITIVE, overflow=Overflow.SATURATE, infinity=(0xFF, 0xFF), absolute=True
             ),
+            "float16": Rule(nan=(0x7E00, 0xFE00)),
+            "bfloat16": Rule(nan=(0x7FC0, 0xFFC0)),
         },
     ),
     Platform("p3109", "IEEE P3109 Interim Report v4.0 §4.7.5, table of SatNone", {}, Rule(odd_overflows=True)),

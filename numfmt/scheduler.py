@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import compiled, engines
+from . import compiled, engines, lookup
 from .plans import BINARY256, Plan, Rules
 from .random import aligned
 from .sources import Operand, pattern_dtype
@@ -62,8 +62,10 @@ def run(
     x = operand.array.reshape(-1) if contiguous else operand.array.flat
     direct = out.flags.c_contiguous
     y: Any = out.reshape(-1) if direct else out.flat
-    engine = compiled.engine_for(plan, size) if finish is None and direct else None
-    whole = contiguous and operand.array.dtype.itemsize * 8 == plan.carrier.bits and operand.array.dtype.kind == "f"
+    engine = compiled.engine_for(plan, size, in_carrier, random) if finish is None and direct else None
+    if engine is None and finish is None and direct and random is None:
+        engine = lookup.engine_for(plan, size, in_carrier, out.dtype)
+    whole = contiguous and operand.array.dtype.kind == "f" and operand.array.dtype.itemsize * 8 == plan.carrier.bits
 
     def work(start: int, stop: int) -> None:
         part = x[start:stop]

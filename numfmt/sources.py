@@ -16,7 +16,7 @@ from ._core.fixed import Grid
 from ._core.parameters import BINARY32, BINARY64, Carrier, Source
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Format, Subnormals
 from .named import get_format
-from .plans import BINARY256, exact_in, fixed_grid, pattern, signed, source_plan
+from .plans import BINARY256, fixed_grid, holds, pattern, signed, source_plan
 
 Array = npt.NDArray[Any]
 
@@ -111,18 +111,6 @@ def code_operand(codes: Any, fmt: Format) -> Operand:
 def narrowest_carrier(fmt: Format) -> Carrier:
     """The narrowest carrier that holds every value of a format."""
     return next((c for c in (BINARY32, BINARY64) if holds(c, fmt)), BINARY256)
-
-
-@lru_cache(maxsize=4096)
-def holds(carrier: Carrier, fmt: Format) -> bool:
-    """Whether a carrier holds every value of a format."""
-    match fmt:
-        case FloatFormat():
-            return all(exact_in(v, carrier) for v in (fmt.max, fmt.min_positive, fmt.min_normal * (2 - fmt.epsilon)))
-        case FixedFormat():
-            return all(exact_in(v, carrier) for v in (fmt.max, fmt.min, fmt.quantum))
-        case _:
-            return all(exact_in(v, carrier) for v in fmt.values)
 
 
 def operand_of(x: Any) -> Operand:

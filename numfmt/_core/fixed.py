@@ -47,9 +47,7 @@ def encode(bits, random, carrier, grid, results, mode, *, xp):
     huge = (raised > headroom) & (m != 0)
     value = xp.where(negative != 0, -s, s)
     overflow = (value < grid.low) | (value > grid.high) | huge
-    code = value & grid.mask
-    if grid.sign_magnitude:
-        code = s | (negative << (grid.width - 1))
+    code = xp.where(grid.sign_magnitude != 0, s | (negative << (grid.width - 1)), value & grid.mask)
     kept = (value & grid.keep) | pick(negative, grid.negative_top, grid.top)
     flipped = ((value >> grid.width) ^ (value >> (grid.width - 1))) & 1
     kept = xp.where(grid.wrap == 2, kept ^ (-flipped & grid.mask), kept)
@@ -64,9 +62,7 @@ def decode(code, carrier, grid, *, xp):
     """Carrier patterns of a fixed-point format's codes, exactly; magnitudes fit the carrier's significand."""
     code = code & grid.mask
     negative = (code >> (grid.width - 1)) & grid.signed
-    if grid.sign_magnitude:
-        m = code & (grid.mask >> 1)
-    else:
-        m = xp.where(negative != 0, -(code | ~grid.mask), code)
+    complement = xp.where(negative != 0, -(code | ~grid.mask), code)
+    m = xp.where(grid.sign_magnitude != 0, code & (grid.mask >> 1), complement)
     packed = xp.where(m == 0, m, pack(m, m * 0 + grid.field, carrier, xp=xp))
     return packed | (-negative << carrier.sign_shift)

@@ -49,22 +49,18 @@ def special(result, negative, magnitude, carrier, results, *, xp):
     return xp.where(magnitude >= carrier.infinity, other, result)
 
 
-def _drop(field, target, carrier, general, *, xp):
-    """Bits below the format's quantum, the format's own exponent field, and the gap in bits.
+def locate(field, carrier, target, general, *, xp):
+    """How many bits lie below the format's quantum, and the format's exponent field less one.
 
     Below the smallest normal one more bit is dropped a binade: that is all that subnormals need.
     """
     below = xp.maximum(target.emin - field, 0)
     drop = below + (carrier.trailing - target.trailing)
-    own = field + below - target.emin
-    if not general:
-        return drop, own, 0
-    gap = xp.where(below > 0, below * 0 + target.gap, below * 0)
-    return xp.maximum(drop + gap, 0), own, gap
+    return xp.maximum(drop, 0) if general else drop, field + below - target.emin
 
 
-def _round(bits, random, carrier, target, mode, general, *, xp):
-    """The rounding that `encode`, `quantize` and `flags` share.
+def round_regular(bits, random, carrier, target, mode, general, *, xp):
+    """The rounding that all float kernels share.
 
     The last kept bit is the last bit of the packed code, so that "even" is an even code also where
     a format stores no significand at all.
@@ -79,11 +75,12 @@ def _round(bits, random, carrier, target, mode, general, *, xp):
     if general:
         m, field = normalize(m, field, carrier, xp=xp)
         negative = negative & (1 - target.absolute)
-    drop, own, gap = _drop(field, target, carrier, general, xp=xp)
+    drop, own = locate(field, carrier, target, general, xp=xp)
     s = m >> xp.minimum(drop, carrier.reach)
     code = (own << target.trailing) + s
     if general:
-        code = (own << target.trailing) + (s << gap) - target.offset
+        own = xp.where(m == 0, m, own)  # a normalised zero has no exponent
+        code = (own << target.trailing) + s - target.offset
     if random is None:
         away = round_away(m, drop, code & 1, negative, mode, carrier.reach, xp=xp)
     else:
@@ -92,11 +89,10 @@ def _round(bits, random, carrier, target, mode, general, *, xp):
         dropped = m & ((1 << xp.minimum(drop, carrier.reach)) - 1)
         forced = (field == target.emin) & (dropped != 0) & (target.lowest_away != 0)
         away = xp.where(forced, away * 0 + 1, away)
-        return negative, magnitude, field, m, drop, code + (away << gap), s + away
     return negative, magnitude, field, m, drop, code + away, s + away
 
 
-def _finish(negative, magnitude, packed, carrier, target, results, general, *, xp):
+def finish(negative, magnitude, packed, carrier, target, results, general, *, xp):
     """The packed magnitude with its sign, or what its special case becomes."""
     result = packed | (-negative & target.sign)
     zero = xp.where(target.zeroless != 0, magnitude, packed) if general else packed
@@ -122,10 +118,10 @@ def encode(bits, random, carrier, target, results, mode, general, *, xp):
 
     References: IEEE 754-2019 §4.3 and §7.4; P3109 Interim Report v4.0 §4.7.
     """
-    negative, magnitude, _, _, _, code, _ = _round(bits, random, carrier, target, mode, general, xp=xp)
+    negative, magnitude, _, _, _, code, _ = round_regular(bits, random, carrier, target, mode, general, xp=xp)
     if general:
         code = xp.maximum(code, 0)
-    return _finish(negative, magnitude, code, carrier, target, results, general, xp=xp)
+    return finish(negative, magnitude, code, carrier, target, results, general, xp=xp)
 
 
 def quantize(bits, random, carrier, target, results, mode, general, *, xp):
@@ -134,7 +130,7 @@ def quantize(bits, random, carrier, target, results, mode, general, *, xp):
     The result keeps the operand's exponent, and a carry flows into it; where the quantum lies beyond
     the operand's binade the only other result than zero is the format's least value.
     """
-    negative, magnitude, field, _, drop, _, s = _round(bits, random, carrier, target, mode, general, xp=xp)
+    negative, magnitude, field, _, drop, _, s = round_regular(bits, random, carrier, target, mode, general, xp=xp)
     m = s << xp.minimum(drop, carrier.trailing + 1)
     packed = ((field - 1) << carrier.trailing) + m
     if general:
@@ -144,7 +140,7 @@ def quantize(bits, random, carrier, target, results, mode, general, *, xp):
     packed = xp.where(s == 0, s, packed)
     if general:
         packed = xp.maximum(packed, packed * 0 + target.zeroless * target.smallest)
-    return _finish(negative, magnitude, packed, carrier, target, results, general, xp=xp)
+    return finish(negative, magnitude, packed, carrier, target, results, general, xp=xp)
 
 
 def decode(code, carrier, source, *, xp):

@@ -62,12 +62,19 @@ class Target(NamedTuple):
     sign: int  # the sign bit alone, as a signed integer of the carrier's width; 0 for unsigned formats
     # The rest is read in the general case only.
     offset: int = 0  # subtracted from a packed code: 1 << t where exponent field 0 is an ordinary binade
-    gap: int = 0  # t where nothing but zero lies below the smallest normal
     zeroless: int = 0  # 1: what lies below the least value becomes the least value (E8M0)
     unsigned: int = 0  # 1: negative operands that do not round to zero become `negative`
     negative: int = 0
     absolute: int = 0  # 1: the sign of the operand is dropped first (a platform's rule)
     lowest_away: int = 0  # 1: the lowest binade rounds away from zero (a platform's rule)
+
+
+class Gap(NamedTuple):
+    """A hole in an otherwise regular grid, in magnitude codes of that grid."""
+
+    low: int  # last code below the hole
+    high: int  # first code above it
+    skipped: int  # by how much the format's own codes above the hole are lower
 
 
 class Source(NamedTuple):

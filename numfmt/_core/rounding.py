@@ -1,5 +1,9 @@
 """The one place where anything is rounded: how much to add before low bits are dropped."""
 
+# Bits of a dropped fraction that stochastic rounding is given where the fraction is a quotient: 32
+# that are compared, one to round them by, and one that is set where anything lies below.
+FRACTION_BITS = 34
+
 
 def increment(mask, lsb, negative, mode, *, xp):
     """Integer added to a significand before its low bits are dropped, so that truncation rounds.
@@ -75,12 +79,10 @@ def round_away_random(m, drop, random, mode, reach, *, xp):
     n = mode.random_bits
     fraction = m & ((1 << xp.minimum(drop, reach)) - 1)
     excess = xp.minimum(xp.maximum(drop - n, 0), reach)  # bits of ν below the N that are compared
-    kept = fraction >> excess
-    even = kept & 1
-    kept = kept + round_away(fraction, excess, even, even, mode, reach, xp=xp)
-    exact = drop < n
-    shift = xp.minimum(xp.maximum(n - 1 - drop, 0), 30)
-    high = xp.where(exact, fraction << shift, kept >> 1)
-    last = xp.where(exact, kept * 0, kept & 1)
-    bound = (mode.high_ones - ((random >> 1) & mode.high_ones)) - (last & random & 1)
+    even = (fraction >> excess) & 1
+    kept = (fraction + increment((1 << excess) - 1, even, even, mode, xp=xp)) >> excess
+    short = n - drop > 0
+    high = xp.where(short, fraction << xp.minimum(xp.maximum(n - 1 - drop, 0), 30), kept >> 1)
+    last = xp.where(short, kept * 0, kept & random & 1)
+    bound = (mode.high_ones - ((random >> 1) & mode.high_ones)) - last
     return xp.where(high > bound, kept * 0 + 1, kept * 0)

@@ -1,16 +1,12 @@
-"""Formats given by a list of values: codebooks, and floats whose lowest binade is irregular.
+"""Formats given by a list of values.
 
 Values are compared as keys: integers that order carrier patterns as the reals they name.
 """
 
 from typing import Any, NamedTuple
 
-from .float import pick, special
-from .rounding import round_away, round_away_random
-
-# Bits of the dropped fraction that stochastic rounding sees: 32 that are compared, one to round
-# them by, and one that is set where anything lies below.
-FRACTION_BITS = 34
+from .float import special
+from .rounding import FRACTION_BITS, round_away, round_away_random
 
 
 class Table(NamedTuple):
@@ -23,12 +19,10 @@ class Table(NamedTuple):
 
     depth: int
     count: int
-    zero: int  # index of the value 0, or -1
     at: Any
     above: Any
     middle_at: Any
     middle_above: Any
-    odd: Any  # 1 where a tie must not go to v[i] under ties to even
     result: Any  # code or carrier pattern of v[i]
     # Stochastic rounding: v[i], v[i + 1] and their difference, in units of the last place that
     # both need, which at carrier exponent `field[i]` is a significand's last bit.
@@ -37,7 +31,6 @@ class Table(NamedTuple):
     width: Any
     field: Any
     reach: int  # largest useful left shift of an operand's significand
-    nan_is_zero: int  # 1: NaN rounds as zero does (codebooks)
 
 
 def _rank(key, table, *, xp):
@@ -65,7 +58,7 @@ def _fraction(magnitude, negative, i, carrier, table, *, xp):
 
 
 def _choose(bits, random, carrier, table, mode, *, xp):
-    """Index of the value that each carrier pattern rounds to, and 1 where the value changes.
+    """Index of the value that each carrier pattern rounds to.
 
     The operand's place between its neighbours is put into a significand of its own (0 exact, 01
     below the midpoint, 10 on it, 11 above), so that the rounding modes are those of every format.
@@ -82,13 +75,12 @@ def _choose(bits, random, carrier, table, mode, *, xp):
         at, above = key >= table.middle_at[i], key >= table.middle_above[i]
         beyond = xp.where(negative != 0, ~at, above)
         place = xp.where(beyond, key * 0 + 3, xp.where(at & ~above, key * 0 + 2, key * 0 + 1))
-        away = round_away(place, key * 0 + 2, table.odd[toward_zero], negative, mode, carrier.reach, xp=xp)
+        away = round_away(place, key * 0 + 2, toward_zero & 1, negative, mode, carrier.reach, xp=xp)
     else:
         nu = _fraction(magnitude, negative, i, carrier, table, xp=xp)
         away = round_away_random(nu, key * 0 + FRACTION_BITS, random, mode, carrier.reach, xp=xp)
     between = toward_zero + xp.where(negative != 0, -away, away)
-    chosen = xp.where(exact | outside, xp.maximum(rank, 0), between)
-    return chosen, xp.where(exact, key * 0, key * 0 + 1)
+    return xp.where(exact | outside, xp.maximum(rank, 0), between)
 
 
 def encode(bits, random, carrier, table, results, mode, *, xp):
@@ -100,11 +92,9 @@ def encode(bits, random, carrier, table, results, mode, *, xp):
             carrier must have 64 bits.
     """
     nan = (bits & carrier.magnitude_mask) > carrier.infinity
-    bits = xp.where(nan & (table.nan_is_zero != 0), bits * 0, bits)
+    bits = xp.where(nan, bits * 0, bits)  # the value next to zero stands for NaN
     negative = (bits >> carrier.sign_shift) & 1
     magnitude = bits & carrier.magnitude_mask
-    chosen, _ = _choose(bits, random, carrier, table, mode, xp=xp)
-    result = table.result[chosen]
-    result = xp.where(chosen == table.zero, pick(negative, results.negative_zero, results.zero), result)
+    result = table.result[_choose(bits, random, carrier, table, mode, xp=xp)]
     return special(result, negative, magnitude, carrier, results, xp=xp)
 

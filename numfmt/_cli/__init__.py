@@ -1,0 +1,1 @@
+"""The commands of `nfmt`, one module each; `numfmt.cli` puts them together."""

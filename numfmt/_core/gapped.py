@@ -1,0 +1,57 @@
+"""Floats with a hole in their grid just below or around the smallest normal value.
+
+    DLFloat        0 .................. 513 514 515 …   no subnormals, and zero in the place of 512
+    CFloat         0 1 2 … 7 .............. 16 18 20 …  subnormals one binade too low
+    no subnormals  0 ................ 8 9 10 …          {0} ∪ normals
+
+Each is a regular format less some codes. Outside the hole that format's rounding holds; inside, the
+operand lies between the two ends, which are `high - low` quanta apart.
+"""
+
+from .float import finish, round_regular
+from .rounding import FRACTION_BITS, round_away, round_away_random
+
+
+def _place(m, drop, s, carrier, gap, *, xp):
+    """Where in the hole an operand lies: 1 below the middle, 2 on it, 3 above it, 0 on its lower end."""
+    less = xp.minimum(xp.maximum(drop - 1, 0), carrier.reach)
+    twice = xp.where(drop > 0, m >> less, m << 1)
+    sticky = (m & ((1 << less) - 1)) != 0
+    middle = gap.low + gap.high
+    above = (twice > middle) | ((twice == middle) & sticky)
+    place = xp.where(above, m * 0 + 3, xp.where(twice == middle, m * 0 + 2, m * 0 + 1))
+    return xp.where((s == gap.low) & (twice == 2 * gap.low) & ~sticky, m * 0, place)
+
+
+def _fraction(m, drop, s, carrier, gap, *, xp):
+    """The first FRACTION_BITS bits of the distance from the hole's lower end over its width, the last sticky."""
+    bits = FRACTION_BITS - 1
+    dropped = m & ((1 << xp.minimum(drop, carrier.reach)) - 1)
+    right = xp.minimum(xp.maximum(drop - bits, 0), carrier.reach)
+    part = xp.where(drop > bits, dropped >> right, dropped << xp.minimum(xp.maximum(bits - drop, 0), bits))
+    distance = ((s - gap.low) << bits) + part
+    width = gap.high - gap.low
+    quotient = distance // width
+    sticky = (quotient * width != distance) | ((dropped & ((1 << right) - 1)) != 0)
+    return quotient * 2 + xp.where(sticky, m * 0 + 1, m * 0)
+
+
+def encode(bits, random, carrier, target, gap, results, mode, *, xp):
+    """Codes of a format whose grid has a hole, from carrier patterns, rounded once.
+
+    Args:
+        target: the grid without the hole, but for `largest`, which is the format's own.
+        random: integer array of random numbers or None; with it the carrier must have 64 bits.
+    """
+    negative, magnitude, field, m, drop, code, _ = round_regular(bits, random, carrier, target, mode, True, xp=xp)
+    down = m >> xp.minimum(drop, carrier.reach)
+    inside = (field <= target.emin) & (down >= gap.low) & (down < gap.high)
+    if random is None:
+        place = _place(m, drop, down, carrier, gap, xp=xp)
+        away = round_away(place, m * 0 + 2, m * 0 + (gap.low & 1), negative, mode, carrier.reach, xp=xp)
+    else:
+        nu = _fraction(m, drop, xp.where(inside, down, m * 0 + gap.low), carrier, gap, xp=xp)
+        away = round_away_random(nu, m * 0 + FRACTION_BITS, random, mode, carrier.reach, xp=xp)
+    code = xp.where(inside, gap.low + away * (gap.high - gap.low), code)
+    code = xp.where(code >= gap.high, code - gap.skipped, code)
+    return finish(negative, magnitude, code, carrier, target, results, True, xp=xp)

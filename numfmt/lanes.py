@@ -1,0 +1,141 @@
+"""Fixed-width integers for Numba: arithmetic that wraps at the carrier's width, as in NumPy and XLA.
+
+Numba widens every integer operation to 64 bits. That halves the speed of vector loops over 32-bit
+patterns and changes what wraps. A `Lane` is an integer of the carrier's width whose operators stay in
+that width; literals and plain integers take part as lanes. Kernels need no change: they use operators.
+
+This module is also the `xp` of compiled kernels: `where`, `minimum` and `maximum` of scalars.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core.imputils import lower_builtin, lower_cast
+from numba.core.typeconv import Conversion
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, models, register_model
+
+
+class Lane(types.Type):  # type: ignore[misc]
+    """Type of an integer of `width` bits, signed or not."""
+
+    def __init__(self, width: int, signed: bool = True) -> None:
+        self.width, self.signed = width, signed
+        super().__init__(f"{'Lane' if signed else 'Word'}{width}")
+
+    def can_convert_from(self, typing_context: Any, other: Any) -> Any:
+        """Plain integers and booleans become lanes."""
+        return Conversion.safe if isinstance(other, types.Integer | types.Boolean) else None
+
+    def unify(self, typing_context: Any, other: Any) -> Any:
+        """A lane and a plain integer meet in the lane."""
+        return self if isinstance(other, types.Integer | types.Boolean) else None
+
+
+LANE32, LANE64, WORD32 = Lane(32), Lane(64), Lane(32, signed=False)
+
+
+@register_model(Lane)
+class _LaneModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, lane: Lane) -> None:
+        super().__init__(manager, lane, ir.IntType(lane.width))
+
+
+# Instructions of llvmlite's builder for signed lanes, and where they differ for unsigned ones.
+_ARITHMETIC = {
+    operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.and_: "and_", operator.or_: "or_",
+    operator.xor: "xor", operator.lshift: "shl", operator.rshift: "ashr", operator.neg: "neg", operator.invert: "not_",
+}  # fmt: skip
+_UNSIGNED = {operator.rshift: "lshr"}
+_COMPARISON = {
+    operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "==", operator.ne: "!=",
+}  # fmt: skip
+
+
+def _register(function: Any) -> None:
+    """Give an operator a meaning for one or two lanes; plain integers are cast to lanes first."""
+    comparison = _COMPARISON.get(function)
+
+    @infer_global(function)
+    class _Typing(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, args: Any, kws: Any) -> Any:
+            lanes = [a for a in args if isinstance(a, Lane)]
+            if lanes and all(isinstance(a, Lane | types.Integer | types.Boolean) for a in args):
+                return signature(types.boolean if comparison else lanes[0], *[lanes[0]] * len(args))
+            return None
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        signed = sig.args[0].signed
+        if comparison:
+            return (builder.icmp_signed if signed else builder.icmp_unsigned)(comparison, *args)
+        name = _ARITHMETIC[function] if signed else _UNSIGNED.get(function, _ARITHMETIC[function])
+        return getattr(builder, name)(*args)
+
+    lower_builtin(function, Lane)(lower) if function in (operator.neg, operator.invert) else lower_builtin(
+        function, Lane, Lane
+    )(lower)
+
+
+for _function in (*_ARITHMETIC, *_COMPARISON):
+    _register(_function)
+
+
+@lower_cast(types.Integer, Lane)  # type: ignore[untyped-decorator]
+@lower_cast(types.Boolean, Lane)  # type: ignore[untyped-decorator]
+def _cast(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
+    return _resize(builder, value, target.width, getattr(source, "signed", False))
+
+
+def _resize(builder: Any, value: Any, width: int, signed: bool) -> Any:
+    if value.type.width > width:
+        return builder.trunc(value, ir.IntType(width))
+    if value.type.width < width:
+        return (builder.sext if signed else builder.zext)(value, ir.IntType(width))
+    return value
+
+
+def _maker(lane: Lane) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def make(typing_context: Any, x: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return _resize(builder, args[0], lane.width, getattr(sig.args[0], "signed", False))
+
+        return lane(x), generate
+
+    return make
+
+
+lane32, lane64, word32 = _maker(LANE32), _maker(LANE64), _maker(WORD32)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def plain(typing_context: Any, x: Any) -> Any:
+    """The ordinary integer of a lane."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return args[0]
+
+    result = {LANE32: types.int32, LANE64: types.int64, WORD32: types.uint32}[x]
+    return result(x), generate
+
+
+@njit(forceinline=True)  # type: ignore[untyped-decorator]
+def where(condition: Any, yes: Any, no: Any) -> Any:
+    """`yes` if condition else `no`."""
+    return yes if condition else no
+
+
+@njit(forceinline=True)  # type: ignore[untyped-decorator]
+def minimum(a: Any, b: Any) -> Any:
+    """The smaller of two."""
+    return a if a < b else b
+
+
+@njit(forceinline=True)  # type: ignore[untyped-decorator]
+def maximum(a: Any, b: Any) -> Any:
+    """The larger of two."""
+    return a if a > b else b

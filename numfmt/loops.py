@@ -1,0 +1,186 @@
+"""Numba loops over the kernels; imported by compiled.py when a large array asks for them."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+from numba import njit
+
+from . import lanes
+from ._core import fixed, rounding, threefry
+from ._core import float as floating
+from ._core.fixed import Grid
+from ._core.parameters import BINARY32, BINARY64, Results, Round, Source, Target
+from .disk_cache import enable
+
+LANE = {32: lanes.lane32, 64: lanes.lane64}
+CARRIER = {32: BINARY32, 64: BINARY64}
+
+
+def _compiled_kernels() -> dict[str, Any]:
+    """The functions of `_core` as Numba functions that call one another.
+
+    Numba does not take keyword-only parameters, so `xp` becomes an ordinary last one.
+    """
+    bound: dict[str, Any] = {}
+    for module in (rounding, floating, fixed, threefry):
+        shared = {**vars(module), **bound}
+        for name, function in list(vars(module).items()):
+            if isinstance(function, FunctionType) and function.__module__ == module.__name__:
+                code = function.__code__
+                code = code.replace(co_argcount=code.co_argcount + code.co_kwonlyargcount, co_kwonlyargcount=0)
+                key = f"{module.__name__.rsplit('.', 1)[1]}.{name}"
+                bound[name] = bound[key] = shared[name] = njit(forceinline=True, error_model="numpy")(
+                    FunctionType(code, shared, name, function.__defaults__)
+                )
+    return bound
+
+
+KERNELS = _compiled_kernels()
+decode_float, decode_fixed = KERNELS["float.decode"], KERNELS["fixed.decode"]
+word = KERNELS["threefry.word"]
+
+
+def make(kind: str, *options: Any) -> Any:
+    """The loop of a kind and its options; compiled on first use, or loaded from disk."""
+    match kind:
+        case "random":
+            return _jit(_random_loop(), kind)
+        case "take":
+            return _jit(_take, kind)
+        case "decode":
+            return _jit(_decode_loop(*options), kind, *options)
+        case _:
+            return _jit(_round_loop(kind, *options), kind, *options)
+
+
+def _jit(function: Any, *name: Any) -> Any:
+    return enable(njit(nogil=True, error_model="numpy")(function), "_".join(str(part) for part in name))
+
+
+def _unpackers(kind: str, lane: Any) -> tuple[Any, Any]:
+    """Functions that read mode and results, and target or grid, from a parameter vector."""
+
+    @njit(forceinline=True)  # type: ignore[untyped-decorator]
+    def rules(p):  # type: ignore[no-untyped-def]
+        mode = Round(lane(p[0]), lane(p[1]), lane(p[2]), lane(p[3]), lane(p[4]), lane(p[5]))
+        results = Results(
+            lane(p[6]), lane(p[7]), lane(p[8]), lane(p[9]), lane(p[10]), lane(p[11]), lane(p[12]), lane(p[13])
+        )
+        return mode, results
+
+    @njit(forceinline=True)  # type: ignore[untyped-decorator]
+    def target(p):  # type: ignore[no-untyped-def]
+        return Target(
+            lane(p[14]), lane(p[15]), lane(p[16]), lane(p[17]), lane(p[18]), lane(p[19]), lane(p[20]), lane(p[21]),
+            lane(p[22]), lane(p[23]), lane(p[24]), lane(p[25]),
+        )  # fmt: skip
+
+    @njit(forceinline=True)  # type: ignore[untyped-decorator]
+    def grid(p):  # type: ignore[no-untyped-def]
+        return Grid(
+            lane(p[14]), lane(p[15]), lane(p[16]), lane(p[17]), lane(p[18]), lane(p[19]), lane(p[20]), lane(p[21]),
+            lane(p[22]), lane(p[23]), lane(p[24]),
+        )  # fmt: skip
+
+    return rules, target if kind == "float" else grid
+
+
+def _rounder(kind: str, in_carrier: bool, carrier: Any, general: bool) -> Any:
+    """One element: carrier pattern in, code or carrier pattern out."""
+    float_kernel = KERNELS["float.quantize" if in_carrier else "float.encode"]
+    encode_fixed = KERNELS["fixed.encode"]
+
+    @njit(forceinline=True)  # type: ignore[untyped-decorator]
+    def round_float(bits, random, parameters, results, mode):  # type: ignore[no-untyped-def]
+        return float_kernel(bits, random, carrier, parameters, results, mode, general, lanes)
+
+    @njit(forceinline=True)  # type: ignore[untyped-decorator]
+    def round_fixed(bits, random, parameters, results, mode):  # type: ignore[no-untyped-def]
+        return encode_fixed(bits, random, carrier, parameters, results, mode, lanes)
+
+    @njit(forceinline=True)  # type: ignore[untyped-decorator]
+    def quantize_fixed(bits, random, parameters, results, mode):  # type: ignore[no-untyped-def]
+        codes = encode_fixed(bits, random, carrier, parameters, results, mode, lanes)
+        return decode_fixed(codes, carrier, parameters, lanes)
+
+    if kind == "float":
+        return round_float
+    return quantize_fixed if in_carrier else round_fixed
+
+
+def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomness: str) -> Any:
+    """A loop over patterns: for deterministic modes, for given random numbers, or for those of a key."""
+    lane, plain = LANE[bits], lanes.plain
+    read_rules, read_parameters = _unpackers(kind, lane)
+    one = _rounder(kind, in_carrier, CARRIER[bits], general)
+    word32 = lanes.word32
+
+    def deterministic(patterns, p, out):  # type: ignore[no-untyped-def]
+        mode, results = read_rules(p)
+        parameters = read_parameters(p)
+        for i in range(patterns.size):
+            out[i] = plain(one(lane(patterns[i]), None, parameters, results, mode))
+
+    def given(patterns, p, out, numbers):  # type: ignore[no-untyped-def]
+        mode, results = read_rules(p)
+        parameters = read_parameters(p)
+        for i in range(patterns.size):
+            out[i] = plain(one(lane(patterns[i]), lane(numbers[i]), parameters, results, mode))
+
+    def seeded(patterns, p, out, k0, k1, start, shift):  # type: ignore[no-untyped-def]
+        mode, results = read_rules(p)
+        parameters = read_parameters(p)
+        high, low = word32(start >> 32), word32(start)
+        room = 2**32 - (start & 0xFFFFFFFF)
+        for i in range(min(room, patterns.size)):
+            random = word(word32(k0), word32(k1), high, low + word32(i)) >> word32(shift)
+            out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, mode))
+        for i in range(room, patterns.size):  # past a carry into the high word of the index
+            random = word(word32(k0), word32(k1), high + 1, low + word32(i)) >> word32(shift)
+            out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, mode))
+
+    return {"none": deterministic, "given": given, "seed": seeded}[randomness]
+
+
+def _random_loop() -> Any:
+    word32, plain = lanes.word32, lanes.plain
+
+    def fill(k0, k1, start, out):  # type: ignore[no-untyped-def]
+        high, low = word32(start >> 32), word32(start)
+        room = 2**32 - (start & 0xFFFFFFFF)
+        for i in range(min(room, out.size)):
+            out[i] = plain(word(word32(k0), word32(k1), high, low + word32(i)))
+        for i in range(room, out.size):
+            out[i] = plain(word(word32(k0), word32(k1), high + 1, low + word32(i)))
+
+    return fill
+
+
+def _take(codes, table, mask, out):  # type: ignore[no-untyped-def]
+    """Entries of a table of all codes: as fast as a copy, for formats of up to 16 bits."""
+    for i in range(codes.size):
+        out[i] = table[codes[i] & mask]
+
+
+def _decode_loop(kind: str, bits: int) -> Any:
+    lane, plain, carrier = LANE[bits], lanes.plain, CARRIER[bits]
+
+    def decode_floats(codes, p, out):  # type: ignore[no-untyped-def]
+        source = Source(
+            lane(p[0]), lane(p[1]), lane(p[2]), lane(p[3]), lane(p[4]), lane(p[5]), lane(p[6]), lane(p[7]), lane(p[8]),
+            lane(p[9]), lane(p[10]), lane(p[11]), lane(p[12]),
+        )  # fmt: skip
+        for i in range(codes.size):
+            out[i] = plain(decode_float(lane(codes[i]), carrier, source, lanes))
+
+    def decode_integers(codes, p, out):  # type: ignore[no-untyped-def]
+        grid = Grid(
+            lane(p[0]), lane(p[1]), lane(p[2]), lane(p[3]), lane(p[4]), lane(p[5]), lane(p[6]), lane(p[7]), lane(p[8]),
+            lane(p[9]), lane(p[10]),
+        )  # fmt: skip
+        for i in range(codes.size):
+            out[i] = plain(decode_fixed(lane(codes[i]), carrier, grid, lanes))
+
+    return decode_floats if kind == "Source" else decode_integers

@@ -1,0 +1,86 @@
+"""The notebooks run, warn of nothing, end with asserts, and end on a figure that is in the index."""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+SOURCES = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
+
+sources = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    for name in ("jupytext", "nbclient", "ipykernel", "matplotlib"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed; pip install 'numfmt-emulator[notebooks]'")
+    command = [sys.executable, str(NOTEBOOKS / "run.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NUMFMT_FAST": "1"})
+
+
+def code_of(source: Path) -> list[str]:
+    """The code cells."""
+    cells = re.split(r"^# %%", source.read_text(), flags=re.MULTILINE)
+    return [cell for cell in cells[1:] if not cell.startswith(" [markdown]")]
+
+
+@sources
+def test_notebook_runs(source, tmp_path):
+    done = run(source.stem, "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    outputs = [
+        o for c in json.loads((tmp_path / f"{source.stem}.ipynb").read_text())["cells"] for o in c.get("outputs", [])
+    ]
+    assert [o["text"] for o in outputs if o.get("name") == "stderr"] == []
+    figures = sum("image/png" in output.get("data", {}) for output in outputs)
+    assert figures >= len(re.findall(r"= viz\.(?!panels|classes)", source.read_text()))
+
+
+@sources
+def test_notebook_uses_public_names_only(source):
+    found = {
+        (name.module if isinstance(name, ast.ImportFrom) else None, alias.name)
+        for name in ast.walk(ast.parse(source.read_text()))
+        if isinstance(name, ast.Import | ast.ImportFrom)
+        for alias in name.names
+    }
+    assert found <= {(None, "os"), (None, "numpy"), (None, "numfmt"), ("numfmt", "viz")}
+    assert re.findall(r"\b(?:nf|viz|f)\._\w+", source.read_text()) == []
+
+
+@sources
+def test_notebook_asks_a_question_and_ends_with_asserts(source):
+    assert re.match(r"# %% \[markdown\]\n# # \d+ · .+\n#\n# \*\*.+\?\*\*\n", source.read_text())
+    assert any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(code_of(source)[-1])))
+
+
+@sources
+def test_index_has_a_small_picture(source):
+    picture = NOTEBOOKS / "images" / f"{source.stem[:2]}.png"
+    assert 0 < picture.stat().st_size < 40_000
+    index = (NOTEBOOKS / "README.md").read_text()
+    assert f"({source.name})" in index
+    assert f"(images/{picture.name})" in index
+
+
+def test_a_failing_cell_is_exit_code_1(tmp_path):
+    spec = importlib.util.spec_from_file_location("notebooks_run", NOTEBOOKS / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    done = run("no such notebook")
+    assert done.returncode == 1
+    assert "01_bits_and_values" in done.stderr
+    copy = tmp_path / "notebooks"
+    copy.mkdir()
+    (copy / "run.py").write_text((NOTEBOOKS / "run.py").read_text())
+    (copy / "01_wrong.py").write_text("# %%\nassert 1 == 2\n")
+    done = subprocess.run([sys.executable, str(copy / "run.py")], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "AssertionError" in done.stderr
