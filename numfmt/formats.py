@@ -131,6 +131,11 @@ class FloatFormat:
         """All bits of a code but the sign (and, in x87, with the integer bit left out)."""
         return 2 ** (self.exponent_bits + self.trailing_bits) - 1
 
+    @property
+    def sign_mask(self) -> int:
+        """The sign bit alone (in x87, of a code without its integer bit); 0 in unsigned formats."""
+        return self.magnitude_mask + 1 if self.signed else 0
+
     # Codes of magnitudes (without sign)
 
     @property

@@ -163,7 +163,7 @@ def nearest_to_zero(fmt: CodebookFormat) -> int:
 
 def _float_specials(fmt: FloatFormat, rules: Rules) -> Specials9:
     rule, overflow = rules.rule, rules.overflow
-    sign = 2 ** (fmt.bits - 1) if fmt.signed else 0
+    sign = fmt.sign_mask
     largest = (fmt.max_code, fmt.max_code | sign)
     nan = rule.nan or ((fmt.max_code,) * 2 if fmt.nan_code is None else (fmt.nan_code,) * 2)
     symbol = largest
@@ -363,7 +363,7 @@ def _float_target(fmt: FloatFormat, rule: Rule, carrier: Carrier, codes: Special
         smallest = magnitude_pattern(fmt.min_positive, carrier)
     else:
         represent = lambda code: code  # noqa: E731
-        sign = signed(1 << (fmt.bits - 1), carrier.bits) if fmt.signed else 0
+        sign = signed(fmt.sign_mask, carrier.bits)
         largest, smallest = fmt.max_code, fmt.min_code
     return Target(
         trailing=fmt.trailing_bits,
