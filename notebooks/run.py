@@ -33,10 +33,15 @@ def sources(names: list[str]) -> list[Path]:
     return found
 
 
-def execute(source: Path) -> Any:
-    """The executed notebook; raises what its first failing cell raises, or TimeoutError after LIMIT."""
+def execute(source: Path, output: Path) -> Any:
+    """The executed notebook, also written to `output`, up to the first failing cell if there is one.
+
+    Raises:
+        CellExecutionError: a cell raised; CellTimeoutError: one took longer than LIMIT.
+    """
     import jupytext
     import nbclient
+    import nbformat
 
     notebook = jupytext.read(source, fmt="py:percent")
     client = nbclient.NotebookClient(
@@ -46,7 +51,10 @@ def execute(source: Path) -> Any:
         resources={"metadata": {"path": str(HERE)}},
         extra_arguments=["--log-level=40"],  # errors only; new kernels warn about every TCP connection
     )
-    client.execute()
+    try:
+        client.execute()
+    finally:
+        nbformat.write(notebook, output)
     return notebook
 
 
@@ -84,21 +92,20 @@ def main() -> int:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         sys.exit(f"notebooks need {', '.join(missing)}; pip install 'numfmt-emulator[notebooks]'")
-    import nbformat
-
     prepare_kernel()
     options.output.mkdir(parents=True, exist_ok=True)
     failed = 0
     for source in sources(options.names):
         print(f"{source.stem} ...", end=" ", file=sys.stderr, flush=True)
         start = time.perf_counter()
+        output = options.output / f"{source.stem}.ipynb"
         try:
-            notebook = execute(source)
-        except Exception as error:  # whatever a cell raises
-            print(f"failed\n{error}", file=sys.stderr)
+            notebook = execute(source, output)
+        except Exception as error:
+            what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else error
+            print(f"failed; {output} has the traceback\n{what}", file=sys.stderr)
             failed += 1
             continue
-        nbformat.write(notebook, options.output / f"{source.stem}.ipynb")
         if options.images:
             (HERE / "images" / f"{source.stem[:2]}.png").write_bytes(shrunk(last_image(notebook)))
         print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr)

@@ -70,21 +70,16 @@ def _unpackers(kind: str, lane: Any) -> tuple[Any, Any]:
         )
         return mode, results
 
-    @njit(forceinline=True)  # type: ignore[untyped-decorator]
-    def target(p):  # type: ignore[no-untyped-def]
-        return Target(
-            lane(p[14]), lane(p[15]), lane(p[16]), lane(p[17]), lane(p[18]), lane(p[19]), lane(p[20]), lane(p[21]),
-            lane(p[22]), lane(p[23]), lane(p[24]), lane(p[25]),
-        )  # fmt: skip
+    make = Target if kind == "float" else Grid
 
     @njit(forceinline=True)  # type: ignore[untyped-decorator]
-    def grid(p):  # type: ignore[no-untyped-def]
-        return Grid(
+    def parameters(p):  # type: ignore[no-untyped-def]
+        return make(
             lane(p[14]), lane(p[15]), lane(p[16]), lane(p[17]), lane(p[18]), lane(p[19]), lane(p[20]), lane(p[21]),
             lane(p[22]), lane(p[23]), lane(p[24]),
         )  # fmt: skip
 
-    return rules, target if kind == "float" else grid
+    return rules, parameters
 
 
 def _rounder(kind: str, in_carrier: bool, carrier: Any, general: bool) -> Any:

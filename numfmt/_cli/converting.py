@@ -206,8 +206,6 @@ def _pump(args: argparse.Namespace, found: Input, job: Job, writer: Writer) -> t
             writer.write(results, found.columns)
             done += len(results)
             progress.at(done)
-    except UnicodeDecodeError as error:
-        raise bad(args.input, f"no text in UTF-8: {error.reason} at byte {error.start}") from None
     except TypeError as error:
         raise Failure(f"{args.input}: {error}", BAD_INPUT) from error
     finally:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -78,8 +78,13 @@ def opened(path: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _text(stream: BinaryIO) -> TextIO:
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline=None)
+def _lines(path: str, stream: BinaryIO) -> Iterator[tuple[int, str]]:
+    """Line numbers and lines of a text in UTF-8."""
+    for number, line in enumerate(stream, 1):
+        try:
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise bad(path, f"line {number}: no text in UTF-8 ({error.reason})") from None
 
 
 # npy
@@ -120,7 +125,7 @@ def _load(path: str, stream: BinaryIO) -> Any:
 
 def _interpreted(path: str, array: Array, source: Format | None) -> tuple[Array, str]:
     """The array as codes of `source` or as values, and which."""
-    held = dtype_format(array.dtype)
+    held = dtype_format(array.dtype.newbyteorder("="))
     if array.dtype.kind == "V" and array.dtype.names is None:
         size = array.dtype.itemsize
         if source is None:
@@ -195,7 +200,7 @@ def read_hex(path: str, stream: BinaryIO, source: Format) -> Input:
     def chunks() -> Iterator[Array]:
         codes: list[int] = []
         address: int | None = None  # of the next word; the first @ may give any
-        for number, token in _hex_tokens(path, _text(stream)):
+        for number, token in _hex_tokens(path, stream):
             word = _hex_word(path, number, token)
             if token.startswith("@"):
                 if address is not None and word != address:
@@ -215,10 +220,10 @@ def read_hex(path: str, stream: BinaryIO, source: Format) -> Input:
     return Input("codes", chunks(), None)
 
 
-def _hex_tokens(path: str, text: TextIO) -> Iterator[tuple[int, str]]:
+def _hex_tokens(path: str, stream: BinaryIO) -> Iterator[tuple[int, str]]:
     """Line number and text of each word, comments left out."""
     inside = False
-    for number, line in enumerate(text, 1):
+    for number, line in _lines(path, stream):
         kept = ""
         while line:
             if inside:
@@ -251,7 +256,7 @@ def _hex_word(path: str, number: int, token: str) -> int:
 
 def read_csv(path: str, stream: BinaryIO, source: Format | None, *, header: bool) -> Input:
     """Rows of numbers between commas; # starts a comment. Texts, or codes (0x7e or 126) with a format."""
-    rows = _csv_rows(path, _text(stream))
+    rows = _csv_rows(path, stream)
     if header:
         next(rows, None)
     found = Input("texts" if source is None else "codes", iter(()), None)
@@ -276,8 +281,8 @@ def read_csv(path: str, stream: BinaryIO, source: Format | None, *, header: bool
     return found
 
 
-def _csv_rows(path: str, text: TextIO) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(text, 1):
+def _csv_rows(path: str, stream: BinaryIO) -> Iterator[tuple[int, list[str]]]:
+    for number, line in _lines(path, stream):
         content = line.partition("#")[0].strip()
         if content:
             yield number, [cell.strip().strip('"') for cell in content.split(",")]

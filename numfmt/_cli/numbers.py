@@ -173,7 +173,7 @@ def short_decimal(value: Fraction, digits: int = 5) -> str:
     ('448', '≈1.7014e38')
     """
     exact = exact_decimal(value)
-    return exact if exact is not None and len(exact.lstrip("-")) <= digits + 3 else "≈" + scientific(value, digits)
+    return exact if exact is not None and len(exact.lstrip("-")) <= digits + 5 else "≈" + scientific(value, digits)
 
 
 def hex_float(value: Exact) -> str | None:

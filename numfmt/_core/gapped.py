@@ -12,15 +12,15 @@ from .float import finish, round_regular
 from .rounding import FRACTION_BITS, round_away, round_away_random
 
 
-def _place(m, drop, s, carrier, gap, *, xp):
+def _place(m, drop, carrier, gap, *, xp):
     """Where in the hole an operand lies: 1 below the middle, 2 on it, 3 above it, 0 on its lower end."""
     less = xp.minimum(xp.maximum(drop - 1, 0), carrier.reach)
     twice = xp.where(drop > 0, m >> less, m << 1)
-    sticky = (m & ((1 << less) - 1)) != 0
+    rest = m & ((1 << less) - 1)
     middle = gap.low + gap.high
-    above = (twice > middle) | ((twice == middle) & sticky)
+    above = (twice > middle) | ((twice == middle) & (rest != 0))
     place = xp.where(above, m * 0 + 3, xp.where(twice == middle, m * 0 + 2, m * 0 + 1))
-    return xp.where((s == gap.low) & (twice == 2 * gap.low) & ~sticky, m * 0, place)
+    return xp.where((twice == 2 * gap.low) & (rest == 0), m * 0, place)
 
 
 def _fraction(m, drop, s, carrier, gap, *, xp):
@@ -47,7 +47,7 @@ def encode(bits, random, carrier, target, gap, results, mode, *, xp):
     down = m >> xp.minimum(drop, carrier.reach)
     inside = (field <= target.emin) & (down >= gap.low) & (down < gap.high)
     if random is None:
-        place = _place(m, drop, down, carrier, gap, xp=xp)
+        place = _place(m, drop, carrier, gap, xp=xp)
         away = round_away(place, m * 0 + 2, m * 0 + (gap.low & 1), negative, mode, carrier.reach, xp=xp)
     else:
         nu = _fraction(m, drop, xp.where(inside, down, m * 0 + gap.low), carrier, gap, xp=xp)

@@ -72,9 +72,9 @@ def _choose(bits, random, carrier, table, mode, *, xp):
     outside = (rank < 0) | (rank > table.count - 2)
     toward_zero = i + negative
     if random is None:
-        at, above = key >= table.middle_at[i], key >= table.middle_above[i]
-        beyond = xp.where(negative != 0, ~at, above)
-        place = xp.where(beyond, key * 0 + 3, xp.where(at & ~above, key * 0 + 2, key * 0 + 1))
+        below, above = key < table.middle_at[i], key >= table.middle_above[i]
+        beyond = xp.where(negative != 0, below, above)
+        place = xp.where(beyond, key * 0 + 3, xp.where(below | above, key * 0 + 1, key * 0 + 2))
         away = round_away(place, key * 0 + 2, toward_zero & 1, negative, mode, carrier.reach, xp=xp)
     else:
         nu = _fraction(magnitude, negative, i, carrier, table, xp=xp)

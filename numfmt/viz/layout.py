@@ -45,13 +45,18 @@ def bit_layout(format: str | Format, code: int | None = None, *, ax: Axes | None
         ax.text(left + width / 2, 1.14, _fitting(field, width), color=color, ha="center", va="bottom")
         left += width
     _point(ax, fmt)
-    given = "" if code is None else f"   code 0x{code & (2**fmt.bits - 1):0{-(-fmt.bits // 4)}X}"
+    given = "" if code is None else f"   code 0x{_hex(fmt, code)}"
     ax.text(0.03, 1.85, f"{format}{given}", va="bottom", fontsize=11)
     text = _facts(fmt) if code is None else derivation(fmt, code & (2**fmt.bits - 1))
     ax.text(len(boxes) / 2, -0.62, text, ha="center", va="top", fontsize=11)
     ax.set(xlim=(-0.15, len(boxes) + 0.15), ylim=(-1.5, 2.6), aspect="equal")
     ax.axis("off")
     return ax
+
+
+def _hex(fmt: Format, code: int) -> str:
+    digits = f"{code & (2**fmt.bits - 1):0{-(-fmt.bits // 4)}X}"
+    return digits if len(digits) <= 20 else f"{digits[:8]}…{digits[-4:]}"
 
 
 def _fitting(field: Field, boxes: int) -> str:
@@ -116,8 +121,8 @@ def derivation(fmt: Format, code: int) -> str:
             left = f"{int(value / fmt.quantum)} × {number_text(fmt.quantum)}".replace("-", "−")
         case CodebookFormat():
             left = f"value {code} of the list"
-    fraction = f"{value.numerator}/{value.denominator}".replace("-", "−")
-    shown = fraction if value.denominator > 1 and len(fraction) < 14 else ""
+    short = 1 < value.denominator < 10**6 and abs(value.numerator) < 10**6
+    shown = str(value).replace("-", "−") if short else ""
     return " = ".join(part for part in (left, shown, number_text(value, 9)) if part).replace("= ≈", "≈")
 
 

@@ -46,25 +46,33 @@ def number_line(
         low = low if limits else float(least)
         if low <= 0:
             raise ValueError(f"limits {limits} are given; on a logarithmic line they must be positive")
+    some = False
     for row, ((_, fmt), values) in enumerate(zip(found, ranges, strict=True)):
-        inside = [v for v in values if low <= v <= high]
+        ticks = _ticks(fmt, values, low, high)
+        some = some or bool(ticks["subnormal"])
+        width = _tick_width(sum(map(len, ticks.values())))
         ax.plot([low, high], [-row, -row], color=MUTED, linewidth=0.8, zorder=1)
         for kind, color in TICK_COLORS.items():
-            ticks = [float(v) for v in inside if _kind(fmt, v) == kind]
             tall = 0.36 if kind == "zero" else 0.27
-            ax.vlines(ticks, -row - tall, -row + tall, color=color, linewidth=_tick_width(len(inside)), label=kind)
+            ax.vlines(ticks[kind], -row - tall, -row + tall, color=color, linewidth=width, label=kind)
     _line_axis(ax, scale, low, high, float(least))
     ax.set_ylim(-len(found) + 0.4, 0.75)
     ax.set_yticks([-row for row in range(len(found))], [_line_label(*f, v) for f, v in zip(found, ranges, strict=True)])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    some = any(_kind(fmt, v) == "subnormal" for (_, fmt), values in zip(found, ranges, strict=True) for v in values)
     ax.set_xlabel("value (orange: subnormal)" if some else "value")
     return ax
 
 
-def _kind(fmt: Format, value: Fraction) -> str:
-    return "zero" if value == 0 else "subnormal" if is_subnormal(fmt, value) else "normal"
+def _ticks(fmt: Format, values: list[Fraction], low: float, high: float) -> dict[str, list[float]]:
+    """The values inside the limits, by class."""
+    least_normal = fmt.min_normal if isinstance(fmt, FloatFormat) and fmt.has_subnormals else 0
+    ticks: dict[str, list[float]] = {kind: [] for kind in TICK_COLORS}
+    for value in values:
+        number = float(value)
+        if low <= number <= high:
+            ticks["zero" if number == 0 else "subnormal" if abs(value) < least_normal else "normal"].append(number)
+    return ticks
 
 
 def _tick_width(count: int) -> float:

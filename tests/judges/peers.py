@@ -168,7 +168,7 @@ VERIFLOAT_FORMATS = {
 }  # fmt: skip
 
 
-def verifloat_values(x: Array, fmt: str, rounding: str = "", overflow: str = "") -> list[Any]:
+def verifloat_values(x: Array, fmt: str, rounding: str = "", overflow: str = "", tininess: str = "after") -> list[Any]:
     """verifloat's numbers, which carry code and flags."""
     import warnings
 
@@ -176,7 +176,7 @@ def verifloat_values(x: Array, fmt: str, rounding: str = "", overflow: str = "")
 
     base = getattr(verifloat, VERIFLOAT_FORMATS[fmt])
     mode = verifloat.Rounding[VERIFLOAT_MODES[rounding or "ties_to_even"]]
-    convert = base.replace(rounding=mode, saturate=overflow in ("", "saturate"))
+    convert = base.replace(rounding=mode, saturate=overflow in ("", "saturate"), tininess=tininess)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it reports each overflow and underflow
         return [convert(value) for value in x.astype(np.float64).tolist()]
