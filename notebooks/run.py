@@ -92,10 +92,11 @@ def main() -> int:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         sys.exit(f"notebooks need {', '.join(missing)}; pip install 'numfmt-emulator[notebooks]'")
+    chosen = sources(options.names)
     prepare_kernel()
     options.output.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for source in sources(options.names):
+    for source in chosen:
         print(f"{source.stem} ...", end=" ", file=sys.stderr, flush=True)
         start = time.perf_counter()
         output = options.output / f"{source.stem}.ipynb"

@@ -84,8 +84,8 @@ class Operand:
             return part.view(np.int32)
         if part.dtype == np.float64:
             return part.view(np.int64)
-        if isinstance(self.format, FixedFormat):
-            return part.astype(np.float64).view(np.int64)  # integers below 2**53 are exact, and none is subnormal
+        if isinstance(self.format, FixedFormat):  # exact in the carrier's float, and none is subnormal
+            return part.astype(f"float{carrier.bits}").view(pattern_dtype(carrier))
         return decode_codes(self.codes(part), self.format, carrier)
 
     def codes(self, part: Array) -> Array:
@@ -181,8 +181,8 @@ def results_exact(source: FloatFormat | FixedFormat, fmt: Format, result: FloatF
         return False
     for e in range(_exponent(source.min_positive), min(_exponent(largest), _exponent(fmt.max)) + 1):
         grid = max(quantum_exponent(fmt, e), quantum_exponent(source, e))
-        rounds = quantum_exponent(fmt, e) > quantum_exponent(source, e)
-        top = Fraction(2) ** max(e + 1, grid) if rounds and Fraction(2) ** (e + 1) <= fmt.max else Fraction(2) ** e
+        last = min(largest, Fraction(2) ** (e + 1) - Fraction(2) ** quantum_exponent(source, e))
+        top = min(-(-last // Fraction(2) ** grid) * Fraction(2) ** grid, fmt.max)  # the last operand, rounded up
         if quantum_exponent(result, e) > grid or top > result.max:
             return False
     return True

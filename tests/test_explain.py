@@ -9,10 +9,12 @@ from numfmt._cli.ladder import ladder
 from numfmt._cli.numbers import decimal_text, exact_decimal, fraction_text, hex_float, parse_code, parse_value, scientific
 from numfmt._cli.reasons import threshold
 from numfmt.explain import explain
+from numfmt.named import NAMED
 from numfmt.rounding import Rounding
 from spec import oracle
 
-SMALL = [name for name in nf.list_formats() if nf.get_format(name).bits <= 6 or name.startswith(("float8", "cfloat8", "ue"))]
+SMALL = [name for name, entry in NAMED.items() if entry.format.bits <= 8]
+SMALL += ["binary3p1ue", "binary4p2se", "binary6p3uf", "binary8p3se", "binary8p1sf", "binary16p8se"]
 LARGE = ["float16", "bfloat16", "tf32", "pxr24", "dlfloat16", "cfloat16_shp", "float32", "float64", "binary128", "int16", "int32"]
 HAIR = Fraction(1, 10**40)
 
@@ -21,7 +23,7 @@ def why(format, value, mode, **rules):
     return next(o for o in explain(format, value, **rules).outcomes if o.mode == mode)
 
 
-def points(fmt, count=6):
+def points(fmt, count=4):
     """Values, midpoints, their close neighbours, and points around both ends of the range."""
     steps = ladder(fmt)
     ranks = range(steps.low, steps.high, max(1, (steps.high - steps.low) // count))

@@ -19,11 +19,11 @@ import numpy.typing as npt
 from .. import __version__, engines
 from .._core.parameters import BINARY32
 from ..arrays import decode, encode, value_table
-from ..formats import Exact, Format
+from ..formats import CodebookFormat, Exact, Format
 from ..named import get_format, list_formats
 from ..plans import BINARY256, encode_plan, pattern, resolve
 from ..rounding import Rounding
-from .reasons import bracket_of, goes_away
+from .reasons import NEAREST
 from .screen import MISMATCH, OK, Paint, columns, put, put_json, wants_colour
 
 Array = npt.NDArray[Any]
@@ -91,34 +91,55 @@ def check_monotone() -> Iterator[str]:
     for name, fmt in small_formats().items():
         points = operands(fmt)
         points = points[points >= min(float(fmt.min), 0)]  # a negative operand of E8M0 is NaN
+        if fmt.min < 0 and not any(value == 0 for value in value_table(fmt)):
+            continue  # {-1, 1}: toward zero, 0.5 goes to -1 and -0.5 to 1
         for mode in DETERMINISTIC:
             rounded = decode(encode(points, fmt, rounding=mode, overflow="saturate"), fmt, dtype=np.float64)
-            if not (np.diff(rounded) >= 0).all():
-                yield f"{name}, {mode.value}: {np.count_nonzero(~(np.diff(rounded) >= 0))} steps down"
+            falls = np.count_nonzero(~(np.diff(rounded) >= 0))
+            if falls:
+                yield f"{name}, {mode.value}: {falls} steps down"
 
 
 def check_rounding() -> Iterator[str]:
-    """Named formats but P3109: each mode goes where comparing exact distances says."""
-    p3109 = set(list_formats("p3109"))
+    """In every deterministic mode operands go where comparing them with values and midpoints says."""
     for name, fmt in small_formats().items():
-        if name in p3109:
-            continue
         table = value_table(fmt)
+        codes = {v: code for code, v in reversed([*enumerate(table)]) if isinstance(v, Fraction)}
+        exact = sorted(codes)
+        odd = np.array([i % 2 if isinstance(fmt, CodebookFormat) else codes[v] % 2 for i, v in enumerate(exact)], bool)
+        values = np.array([float(v) for v in exact])
         points = operands(fmt)
-        inside = [Fraction(v) for v in points.tolist() if float(fmt.min) < v < float(fmt.max)]
-        open_points = [v for v in inside if v not in set(table) and not (v < 0 <= fmt.min)]
-        if not open_points:
-            continue
-        brackets = [bracket_of(fmt, v) for v in open_points]
-        array = np.array([float(v) for v in open_points])
+        points = points[(points > values[0]) & (points < values[-1]) & ~np.isin(points, values)]
+        rank = np.searchsorted(values, points) - 1
         for mode in DETERMINISTIC:
-            codes = encode(array, fmt, rounding=mode).tolist()
-            wrong = sum(
-                (table[code] if table[code] != "-0" else 0) != (b.far_value if goes_away(b, mode) else b.near_value)
-                for code, b in zip(codes, brackets, strict=True)
-            )
+            up = _goes_up(mode, points, values[rank], values[rank + 1], odd[rank], odd[rank + 1])
+            rounded = decode(encode(points, fmt, rounding=mode), fmt, dtype=np.float64)
+            wrong = np.count_nonzero(rounded != values[rank + up])
             if wrong:
-                yield f"{name}, {mode.value}: {wrong} of {len(codes)} operands"
+                yield f"{name}, {mode.value}: {wrong} of {points.size} operands"
+
+
+def _goes_up(mode: Rounding, x: Array, low: Array, high: Array, low_is_odd: Array, high_is_odd: Array) -> Array:
+    """Whether each x between two values takes the higher one, in float64, which holds them and their midpoints."""
+    negative = x < 0
+    near_is_odd = np.where(negative, high_is_odd, low_is_odd)
+    nothing, everything = np.zeros(x.shape, bool), np.ones(x.shape, bool)
+    away = {
+        Rounding.TIES_TO_EVEN: near_is_odd,
+        Rounding.TIES_TO_ODD: ~near_is_odd,
+        Rounding.TIES_TO_AWAY: everything,
+        Rounding.TIES_TO_ZERO: nothing,
+        Rounding.TIES_TO_POSITIVE: ~negative,
+        Rounding.TIES_TO_NEGATIVE: negative,
+        Rounding.AWAY_FROM_ZERO: everything,
+        Rounding.TOWARD_ZERO: nothing,
+        Rounding.TOWARD_POSITIVE: ~negative,
+        Rounding.TOWARD_NEGATIVE: negative,
+        Rounding.TO_ODD: ~near_is_odd,
+    }[mode]
+    middle = low + (high - low) / 2
+    chosen: Array = away != negative
+    return np.where(x == middle, chosen, x > middle) if mode in NEAREST else chosen
 
 
 def check_engines() -> Iterator[str]:

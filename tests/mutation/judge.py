@@ -609,7 +609,8 @@ def _words(random: list[int], bits: int) -> Array:
 
 def _wide(x: Array) -> list[int]:
     """float32 values as binary64 patterns, NaNs with their sign."""
-    return [int(p) for p in x.astype(np.float64).view(np.uint64)]
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        return [int(p) for p in x.astype(np.float64).view(np.uint64)]
 
 
 # Which cases a change in a file can touch.
