@@ -99,7 +99,7 @@ def test_a_fault_of_nfmt_is_one_line_and_exit_70(nfmt, monkeypatch):
 
 
 def test_a_closed_pipe_is_quiet():
-    command = f"'{sys.executable}' -m numfmt table float16 | head -n 1"
+    command = f"'{sys.executable}' -m numfmt table e6m5 | head -n 1"
     done = subprocess.run(["bash", "-c", command], env=ENV, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
@@ -187,7 +187,17 @@ def test_colour_is_not_the_only_sign(nfmt):
 def test_list_shows_what_the_standards_say(nfmt):
     lines = {line.split()[0]: line.split()[1:] for line in nfmt("list")[1].splitlines() if line.startswith("  ")}
     assert lines["float8_e4m3fn"] == ["8", "1/4/3", "7", "448", "2^-6", "2^-9", "nan", "-0"]  # OFP8 table 1
-    assert lines["float16"] == ["16", "1/5/10", "15", "65504", "2^-14", "2^-24", "inf", "nan", "-0"]  # IEEE 754 table 3.5
+    assert lines["float16"] == [
+        "16",
+        "1/5/10",
+        "15",
+        "65504",
+        "2^-14",
+        "2^-24",
+        "inf",
+        "nan",
+        "-0",
+    ]  # IEEE 754 table 3.5
     assert lines["float4_e2m1fn"][3:6] == ["6", "1", "1/2"]  # OCP MX §5.3.3
     assert "binary8p3se" not in lines
 
@@ -208,7 +218,9 @@ def test_info_as_json_holds_the_facts(nfmt):
     assert found["schema"] == 1
     assert (found["bias"], found["emax"], found["precision"]) == (15, 15, 3)
     assert found["max"] == {"exact": "57344", "decimal": "57344", "hex": "0x1.cp+15"}
-    assert found["codes"] | {"infinity": "0x7c", "-infinity": "0xfc", "nan": "0x7e", "largest": "0x7b"} == found["codes"]
+    assert (
+        found["codes"] | {"infinity": "0x7c", "-infinity": "0xfc", "nan": "0x7e", "largest": "0x7b"} == found["codes"]
+    )
     assert "0x7f" in found["platforms"]["torch"]
 
 
@@ -216,7 +228,9 @@ def test_info_names_what_nobody_confirmed(nfmt):
     assert "unverified" in nfmt("info", "cfloat8_1_4_3")[1]
 
 
-@pytest.mark.parametrize("name", ["binary256", "x87", "fp4_bnb", "q3.12", "ap_ufixed<3,-2>", "fixed(bits=8, sign_magnitude=yes)", "e8m0"])
+@pytest.mark.parametrize(
+    "name", ["binary256", "x87", "fp4_bnb", "q3.12", "ap_ufixed<3,-2>", "fixed(bits=8, sign_magnitude=yes)", "e8m0"]
+)
 def test_info_takes_every_kind(nfmt, name):
     code, out, err = nfmt("info", name)
     assert (code, err) == (0, "")
@@ -242,7 +256,13 @@ def test_negative_values_are_no_options(nfmt, value):
 
 def test_explain_as_json(nfmt):
     found = json.loads(nfmt("explain", "e4m3fn", "1.6875", "--json")[1])
-    assert (found["schema"], found["code"], found["guard"], found["sticky"], found["is_exact"]) == (1, "0x3e", 1, 0, False)
+    assert (found["schema"], found["code"], found["guard"], found["sticky"], found["is_exact"]) == (
+        1,
+        "0x3e",
+        1,
+        0,
+        False,
+    )
     assert {r["mode"]: r["code"] for r in found["rounding"]}["toward_zero"] == "0x3d"
 
 
@@ -256,7 +276,9 @@ def test_explain_takes_every_format(nfmt, name):
 
 
 def test_platforms_change_the_result(nfmt):
-    codes = {p: json.loads(nfmt("explain", "e8m0", "3", "--platform", p, "--json")[1])["code"] for p in ("ocp", "ml_dtypes")}
+    codes = {
+        p: json.loads(nfmt("explain", "e8m0", "3", "--platform", p, "--json")[1])["code"] for p in ("ocp", "ml_dtypes")
+    }
     assert codes == {"ocp": "0x80", "ml_dtypes": "0x81"}  # ties to even, ties up
 
 
@@ -266,7 +288,14 @@ def test_platforms_change_the_result(nfmt):
 def test_table_has_a_row_for_every_code(nfmt):
     rows = list(csv.DictReader(nfmt("table", "e4m3fn", "--csv")[1].splitlines()))
     assert len(rows) == 256
-    assert rows[0x7E] == {"code": "0x7e", "bits": "0 1111 110", "exact": "448", "decimal": "448", "hex": "0x1.cp+8", "class": "normal"}
+    assert rows[0x7E] == {
+        "code": "0x7e",
+        "bits": "0 1111 110",
+        "exact": "448",
+        "decimal": "448",
+        "hex": "0x1.cp+8",
+        "class": "normal",
+    }
     assert rows[0x7F]["class"] == "nan"
     assert rows[0x80]["exact"] == "-0"
 
@@ -289,12 +318,14 @@ def test_table_goes_to_a_file(nfmt, tmp_path):
 
 
 def test_selftest_passes_in_ten_seconds():
-    done = process("selftest", "--json", timeout=60)
+    """Of processor time: the machine may be busy with other tests."""
+    before = os.times().children_user
+    done = process("selftest", "--json", timeout=120)
     found = json.loads(done.stdout)
     assert done.returncode == 0
     assert found["passed"]
     assert found["versions"]["numpy"]
-    assert sum(c["seconds"] for c in found["checks"]) < 10
+    assert os.times().children_user - before < 10
 
 
 def test_selftest_sees_a_wrong_decoder(nfmt, monkeypatch):

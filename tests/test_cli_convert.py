@@ -123,11 +123,21 @@ def test_hex_as_readmemh_reads_it(nfmt, folder):
     assert (folder / "y.csv").read_text() == "1.0\n448.0\n0.001953125\n"
 
 
-@pytest.mark.parametrize("make", [
-    lambda x: x.astype(">f4"), lambda x: np.asfortranarray(x.reshape(2, 4)), lambda x: x[:0], lambda x: x[:0].reshape(0, 3),
-    lambda x: x[0].reshape(()), lambda x: x.reshape(2, 2, 2), lambda x: x[:6].astype(np.float64), lambda x: x[:3].astype(np.float16),
-    lambda x: np.arange(-4, 4, dtype=np.int8), lambda x: np.arange(5, dtype=">u4"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x.astype(">f4"),
+        lambda x: np.asfortranarray(x.reshape(2, 4)),
+        lambda x: x[:0],
+        lambda x: x[:0].reshape(0, 3),
+        lambda x: x[0].reshape(()),
+        lambda x: x.reshape(2, 2, 2),
+        lambda x: x[:6].astype(np.float64),
+        lambda x: x[:3].astype(np.float16),
+        lambda x: np.arange(-4, 4, dtype=np.int8),
+        lambda x: np.arange(5, dtype=">u4"),
+    ],
+)
 @pytest.mark.parametrize("options", [[], ["--quantize"]])
 def test_arrays_of_every_kind(nfmt, folder, make, options):
     x = make(X)
@@ -217,20 +227,43 @@ def archive():
 F = ["--from", "e4m3fn"]
 
 
-@pytest.mark.parametrize(("name", "data", "options"), [
-    ("x.npy", b"", []), ("x.npy", b"not an array", []), ("x.npy", truncated_npy(), []), ("x.npy", archive(), []),
-    ("x.npy", header_npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }\n"), []),
-    ("x.npy", header_npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }\n"), []),
-    ("x.npy", header_npy(b"garbage\n"), []), ("x.npy", header_npy(b"{'descr': '<f1', 'fortran_order': False, 'shape': (1,), }\n\0"), []),
-    ("x.npy", saved(np.array([{}], object), allow_pickle=True), []), ("x.npy", saved(np.zeros(3, complex)), []),
-    ("x.npy", saved(np.zeros(3, "f4,i2")), []), ("x.npy", saved(np.array(["a"])), []), ("x.npy", saved(np.zeros(3, bool)), []),
-    ("x.npy", saved(np.zeros(3, np.longdouble)), []), ("x.npy", saved(X), F), ("x.npy", saved(np.uint16([0x1FF])), F),
-    ("x.npy", saved(np.int16([-129])), F),
-    ("x.csv", b"1,2\n3\n", []), ("x.csv", b"1\none\n", []), ("x.csv", b"1,\n", []), ("x.csv", b"\xff\xfe1\n", []), ("x.csv", b"1e999999999\n", []),
-    ("x.csv", b"1\n256\n", F), ("x.csv", b"1\n1.5\n", F), ("x.csv", b"-1\n", F),
-    ("x.hex", b"38\nzz\n", F), ("x.hex", b"38\n1ff\n", F), ("x.hex", b"38\n@5\n39\n", F), ("x.hex", b"38 /* open\n", F),
-    ("x.hex", b"3x\n", F), ("x.hex", b"@\n", F), ("x.bin", b"123", ["--from", "bf16"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "data", "options"),
+    [
+        ("x.npy", b"", []),
+        ("x.npy", b"not an array", []),
+        ("x.npy", truncated_npy(), []),
+        ("x.npy", archive(), []),
+        ("x.npy", header_npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }\n"), []),
+        ("x.npy", header_npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }\n"), []),
+        ("x.npy", header_npy(b"garbage\n"), []),
+        ("x.npy", header_npy(b"{'descr': '<f1', 'fortran_order': False, 'shape': (1,), }\n\0"), []),
+        ("x.npy", saved(np.array([{}], object), allow_pickle=True), []),
+        ("x.npy", saved(np.zeros(3, complex)), []),
+        ("x.npy", saved(np.zeros(3, "f4,i2")), []),
+        ("x.npy", saved(np.array(["a"])), []),
+        ("x.npy", saved(np.zeros(3, bool)), []),
+        ("x.npy", saved(np.zeros(3, np.longdouble)), []),
+        ("x.npy", saved(X), F),
+        ("x.npy", saved(np.uint16([0x1FF])), F),
+        ("x.npy", saved(np.int16([-129])), F),
+        ("x.csv", b"1,2\n3\n", []),
+        ("x.csv", b"1\none\n", []),
+        ("x.csv", b"1,\n", []),
+        ("x.csv", b"\xff\xfe1\n", []),
+        ("x.csv", b"1e999999999\n", []),
+        ("x.csv", b"1\n256\n", F),
+        ("x.csv", b"1\n1.5\n", F),
+        ("x.csv", b"-1\n", F),
+        ("x.hex", b"38\nzz\n", F),
+        ("x.hex", b"38\n1ff\n", F),
+        ("x.hex", b"38\n@5\n39\n", F),
+        ("x.hex", b"38 /* open\n", F),
+        ("x.hex", b"3x\n", F),
+        ("x.hex", b"@\n", F),
+        ("x.bin", b"123", ["--from", "bf16"]),
+    ],
+)
 def test_bad_files_are_one_line_and_exit_3(nfmt, folder, name, data, options):
     (folder / "x.npy").unlink()
     (folder / name).write_bytes(data)
@@ -265,16 +298,27 @@ def test_a_bad_end_leaves_the_old_output(nfmt, folder, monkeypatch):
 # Usage
 
 
-@pytest.mark.parametrize(("argv", "says"), [
-    (["x.npy"], "--to"), (["x.npy", "--to", "e9m9m9"], "unknown format"), (["x.npy", "--to", "e4m3fn", "-o", "y.xyz"], "--output-format"),
-    (["x.dat", "--to", "e4m3fn"], "--input-format"), (["x.hex", "--to", "e4m3fn"], "--from"), (["x.npy", "--to", "e4m3fn", "-o", "x.npy"], "input"),
-    (["x.npy", "--to", "e4m3fn", "-o", "./sub/../x.npy"], "input"), (["x.npy", "--to", "e4m3fn", "--rounding", "RNX"], "known: ties_to_even"),
-    (["x.npy", "--to", "e2m1", "--rounding", "stochastic"], "--seed"), (["x.npy", "--to", "e2m1", "--seed", "1"], "takes no random bits"),
-    (["x.npy", "--to", "e2m1", "--seed", "-1", "--rounding", "stochastic"], "seed"), (["x.npy", "--to", "e2m1", "--overflow", "nan"], "neither"),
-    (["x.npy", "--to", "binary128", "-o", "y.npy"], "64"), (["x.npy", "--to", "e2m1", "--quantize", "-o", "y.hex"], "hex"),
-    (["x.npy", "--to", "e2m1", "-o", "no/such/folder/y.npy"], "cannot write"),
-    (["x.npy", "--to", "e2m1", "-o", "sub", "--output-format", "npy"], "directory"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["x.npy"], "--to"),
+        (["x.npy", "--to", "e9m9m9"], "unknown format"),
+        (["x.npy", "--to", "e4m3fn", "-o", "y.xyz"], "--output-format"),
+        (["x.dat", "--to", "e4m3fn"], "--input-format"),
+        (["x.hex", "--to", "e4m3fn"], "--from"),
+        (["x.npy", "--to", "e4m3fn", "-o", "x.npy"], "input"),
+        (["x.npy", "--to", "e4m3fn", "-o", "./sub/../x.npy"], "input"),
+        (["x.npy", "--to", "e4m3fn", "--rounding", "RNX"], "known: ties_to_even"),
+        (["x.npy", "--to", "e2m1", "--rounding", "stochastic"], "--seed"),
+        (["x.npy", "--to", "e2m1", "--seed", "1"], "takes no random bits"),
+        (["x.npy", "--to", "e2m1", "--seed", "-1", "--rounding", "stochastic"], "seed"),
+        (["x.npy", "--to", "e2m1", "--overflow", "nan"], "neither"),
+        (["x.npy", "--to", "binary128", "-o", "y.npy"], "64"),
+        (["x.npy", "--to", "e2m1", "--quantize", "-o", "y.hex"], "hex"),
+        (["x.npy", "--to", "e2m1", "-o", "no/such/folder/y.npy"], "cannot write"),
+        (["x.npy", "--to", "e2m1", "-o", "sub", "--output-format", "npy"], "directory"),
+    ],
+)
 def test_usage_errors_exit_2_and_write_nothing(nfmt, folder, argv, says):
     (folder / "sub").mkdir()
     before = names(folder)
@@ -325,7 +369,9 @@ def test_pipes_carry_every_format():
     assert np.load(io.BytesIO(array.stdout)).tolist() == [[0x38, 0x40], [0x7E, 0x44]]
     back = piped("-", "--input-format", "npy", "--from", "e4m3fn", "--to", "f32", "--quantize", data=array.stdout)
     assert back.stdout == b"1.0,2.0\n448.0,3.0\n"
-    raw = piped("-", "--input-format", "raw", "--from", "e4m3fn", "--to", "bf16", "--output-format", "raw", data=b"\x38\x7e")
+    raw = piped(
+        "-", "--input-format", "raw", "--from", "e4m3fn", "--to", "bf16", "--output-format", "raw", data=b"\x38\x7e"
+    )
     assert raw.stdout == b"\x80\x3f\xe0\x43"
 
 

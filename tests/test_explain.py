@@ -6,7 +6,15 @@ import pytest
 
 import numfmt as nf
 from numfmt._cli.ladder import ladder
-from numfmt._cli.numbers import decimal_text, exact_decimal, fraction_text, hex_float, parse_code, parse_value, scientific
+from numfmt._cli.numbers import (
+    decimal_text,
+    exact_decimal,
+    fraction_text,
+    hex_float,
+    parse_code,
+    parse_value,
+    scientific,
+)
 from numfmt._cli.reasons import threshold
 from numfmt.explain import explain
 from numfmt.named import NAMED
@@ -15,7 +23,19 @@ from spec import oracle
 
 SMALL = [name for name, entry in NAMED.items() if entry.format.bits <= 8]
 SMALL += ["binary3p1ue", "binary4p2se", "binary6p3uf", "binary8p3se", "binary8p1sf", "binary16p8se"]
-LARGE = ["float16", "bfloat16", "tf32", "pxr24", "dlfloat16", "cfloat16_shp", "float32", "float64", "binary128", "int16", "int32"]
+LARGE = [
+    "float16",
+    "bfloat16",
+    "tf32",
+    "pxr24",
+    "dlfloat16",
+    "cfloat16_shp",
+    "float32",
+    "float64",
+    "binary128",
+    "int16",
+    "int32",
+]
 HAIR = Fraction(1, 10**40)
 
 
@@ -30,7 +50,16 @@ def points(fmt, count=4):
     middles = [(steps.value(r) + steps.value(r + 1)) / 2 for r in ranks]
     near = [p + d for p in (*middles, *map(steps.value, ranks)) for d in (-HAIR, 0, HAIR)]
     least = fmt.min_positive
-    return [*near, fmt.max * Fraction(101, 100), fmt.max * 3, fmt.min * 3, least / 2, -least / 2, -least / 3, Fraction(0)]
+    return [
+        *near,
+        fmt.max * Fraction(101, 100),
+        fmt.max * 3,
+        fmt.min * 3,
+        least / 2,
+        -least / 2,
+        -least / 3,
+        Fraction(0),
+    ]
 
 
 @pytest.mark.parametrize("name", [*SMALL, *LARGE])
@@ -70,7 +99,7 @@ def test_a_tie_is_explained_by_the_last_kept_bit():
 
 
 def test_a_decimal_is_not_read_by_way_of_a_float():
-    """1 + 2**-4 + 10**-30 lies above the midpoint of 1 and 1.125; the binary64 number nearest to it is that midpoint."""
+    """1 + 2**-4 + 10**-30 lies above a midpoint of E4M3; the binary64 number nearest to it is that midpoint."""
     text = "1.062500000000000000000000000001"
     assert Fraction(float(text)) == Fraction(17, 16)
     assert explain("e4m3fn", text).value == Fraction(9, 8)
@@ -84,7 +113,7 @@ def test_a_third_rounds_in_binary128():
 
 
 def test_overflow_threshold_is_the_midpoint_beyond_the_range():
-    """OFP8: 448 is even, so the tie at 464 stays; binary16: 65504 is odd, so the tie at 65520 leaves (IEEE 754 §4.3.1)."""
+    """448 is even, so the tie at 464 stays; in binary16 65504 is odd, so the tie at 65520 leaves (IEEE 754 §4.3.1)."""
     assert threshold(nf.get_format("e4m3fn"), True, Rounding.TIES_TO_EVEN) == (464, False)
     assert threshold(nf.get_format("float16"), True, Rounding.TIES_TO_EVEN) == (65520, True)
     assert threshold(nf.get_format("int8"), False, Rounding.TIES_TO_EVEN) == (Fraction(-257, 2), False)
@@ -123,7 +152,12 @@ def test_codes_read_as_the_standard_says(format, code, value, kind):
 
 @pytest.mark.parametrize(
     ("format", "code", "below", "above"),
-    [("e4m3fn", "0x38", 0x37, 0x39), ("e4m3fn", "0x00", 0x81, 0x01), ("e4m3fn", "0x7e", 0x7D, None), ("e4m3fn", "0xb8", 0xB9, 0xB7)],
+    [
+        ("e4m3fn", "0x38", 0x37, 0x39),
+        ("e4m3fn", "0x00", 0x81, 0x01),
+        ("e4m3fn", "0x7e", 0x7D, None),
+        ("e4m3fn", "0xb8", 0xB9, 0xB7),
+    ],
 )
 def test_neighbours_are_next_in_value(format, code, below, above):
     found = explain(format, code)
@@ -132,7 +166,11 @@ def test_neighbours_are_next_in_value(format, code, below, above):
 
 def test_fields_cover_the_code():
     found = explain("bf16", "0x3fc0")
-    assert [(f.name, f.bits) for f in found.fields] == [("sign", "0"), ("exponent", "01111111"), ("significand", "1000000")]
+    assert [(f.name, f.bits) for f in found.fields] == [
+        ("sign", "0"),
+        ("exponent", "01111111"),
+        ("significand", "1000000"),
+    ]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -0.0, 3, Fraction(1, 3), 0.1])
@@ -143,16 +181,28 @@ def test_python_numbers_are_values(value):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1.7", Fraction(17, 10)), ("-0x1.8p3", Fraction(-12)), ("1/3", Fraction(1, 3)), ("+inf", "inf"), ("-Infinity", "-inf"),
-        ("NaN", "nan"), ("-0.0", "-0"), ("-0x0p5", "-0"), ("1e-400", Fraction(1, 10**400)), (".5", Fraction(1, 2)), ("5.", Fraction(5)),
-        ("0x.8", Fraction(1, 2)), (" 12 ", Fraction(12)),
+        ("1.7", Fraction(17, 10)),
+        ("-0x1.8p3", Fraction(-12)),
+        ("1/3", Fraction(1, 3)),
+        ("+inf", "inf"),
+        ("-Infinity", "-inf"),
+        ("NaN", "nan"),
+        ("-0.0", "-0"),
+        ("-0x0p5", "-0"),
+        ("1e-400", Fraction(1, 10**400)),
+        (".5", Fraction(1, 2)),
+        ("5.", Fraction(5)),
+        ("0x.8", Fraction(1, 2)),
+        (" 12 ", Fraction(12)),
     ],
-)  # fmt: skip
+)
 def test_texts_are_read_exactly(text, value):
     assert parse_value(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "one", "1/0", "0x", "1e", "--1", "1e999999999", "0x1p99999999999", "9" * 5000, "1 2", "1/2.5", "."])
+@pytest.mark.parametrize(
+    "text", ["", "one", "1/0", "0x", "1e", "--1", "1e999999999", "0x1p99999999999", "9" * 5000, "1 2", "1/2.5", "."]
+)
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(ValueError, match=r"no number|divides by zero|exponent beyond|cannot be read"):
         parse_value(text)
@@ -164,7 +214,9 @@ def test_codes_that_are_too_wide_are_refused(text, bits):
         parse_code(text, bits)
 
 
-@pytest.mark.parametrize("value", [Fraction(0), Fraction(1, 3), Fraction(-7, 4), Fraction(2) ** 500, Fraction(3, 2**90), Fraction(1, 10)])
+@pytest.mark.parametrize(
+    "value", [Fraction(0), Fraction(1, 3), Fraction(-7, 4), Fraction(2) ** 500, Fraction(3, 2**90), Fraction(1, 10)]
+)
 def test_texts_of_numbers_name_them(value):
     if (text := hex_float(value)) is not None:
         assert parse_value(text) == value

@@ -296,6 +296,11 @@ def test_double_rounding_shows_the_way_that_goes_wrong(x):
     assert arrows[1].arrow_patch.get_edgecolor() != arrows[0].arrow_patch.get_edgecolor()
 
 
+def test_double_rounding_refuses_a_value_of_the_target():
+    with pytest.raises(ValueError, match="between two"):
+        viz.double_rounding(1.5, "float32", "bfloat16")
+
+
 def test_curves_draws_single_lines_and_means():
     x, many = np.arange(1, 5), np.arange(8.0).reshape(4, 2)
     ax = drawn(viz.curves({"one": (x, x**2), "many": (x, many)}, xlabel="x", ylabel="y", log="xy"))

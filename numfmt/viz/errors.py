@@ -202,13 +202,15 @@ def double_rounding(x: float, middle: str | Format, target: str | Format, *, ax:
     Args:
         x: a number, at best one that goes different ways.
         middle: the format on the way, finer than the target.
-        target: the format in the end, of at most 16 bits.
+        target: the format in the end.
         ax: where to draw; a new figure if None.
 
     >>> ax = double_rounding(1 + 2**-8 + 2**-25, "float32", "bfloat16")
     """
     between, last = get_format(middle), get_format(target)
-    below, above = (Fraction(v) for v in _values_around(last, x, np.nextafter(x, np.inf))[:2].tolist())
+    below, above = (_fraction(quantize(x, last, rounding=f"toward_{side}")) for side in ("negative", "positive"))
+    if below == above:
+        raise ValueError(f"x = {x!r} is given, a value of {target}; it must lie between two")
     midpoint = (below + above) / 2
     just_above = np.nextafter(float(midpoint), np.inf)
     quantum = _fraction(quantize(just_above, between, rounding="toward_positive")) - midpoint
