@@ -53,7 +53,7 @@ def key(package: Path = Path(__file__).parent) -> str:
     return digest.hexdigest()[:24]
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
+class _Locator(caching._CacheLocator):
     """Puts every loop into `directory()`; the directory's name is the stamp."""
 
     def __init__(self, path: Path) -> None:
@@ -74,11 +74,11 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
         return None if path is None else cls(path)
 
 
-class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
+class _Implementation(caching.CompileResultCacheImpl):
     _locator_classes = [_Locator]  # noqa: RUF012  (the base class's own attribute)
 
 
-class _Cache(caching.FunctionCache):  # type: ignore[misc]
+class _Cache(caching.FunctionCache):
     _impl_class = _Implementation
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:

@@ -7,6 +7,7 @@ arrays; nothing here knows about dtypes of users or about formats.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,11 +36,6 @@ def _where(condition: Any, yes: Any, no: Any) -> Any:
     return ((yes ^ no) & mask) ^ no
 
 
-def _full(like: np.ndarray[Any, Any], value: int) -> IntArray:
-    return np.full(1, value, like.dtype)
-
-
-# A scalar operand keeps NumPy off its vector loops for minimum and maximum; one of one element does not.
 NUMPY = SimpleNamespace(
     where=_where,
     minimum=lambda a, b: np.minimum(a, b) if isinstance(a, np.ndarray) else min(a, b),
@@ -80,10 +76,8 @@ def decode(codes: Any, carrier: Carrier, source: Source | Grid, xp: SimpleNamesp
 
 def apply_exactly(plan: Plan, patterns: Iterable[int], random: Sequence[int] | None, in_carrier: bool) -> list[int]:
     """`apply` on Python integers, one at a time: slow, and right for carriers of any width."""
-    words: Iterable[int | None] = [None] * 0 if random is None else random
-    if random is None:
-        return [apply(plan, p, None, in_carrier, PYTHON) for p in patterns]
-    return [apply(plan, p, r, in_carrier, PYTHON) for p, r in zip(patterns, words, strict=True)]  # type: ignore[arg-type]
+    words: Iterable[int | None] = repeat(None) if random is None else random
+    return [apply(plan, p, r, in_carrier, PYTHON) for p, r in zip(patterns, words, strict=False)]
 
 
 def random_words(key: tuple[int, int], start: int, stop: int) -> npt.NDArray[np.uint32]:

@@ -79,7 +79,8 @@ class FloatFormat:
 
         if isinstance(self.subnormals, bool):
             set_field("subnormals", Subnormals.GRADUAL if self.subnormals else Subnormals.NONE)
-        set_field("subnormals", Subnormals(self.subnormals))
+        else:
+            set_field("subnormals", Subnormals(self.subnormals))
         set_field("specials", Specials(self.specials))
         set_field("default_rounding", Rounding.parse(self.default_rounding))
         self._check()
@@ -109,7 +110,7 @@ class FloatFormat:
         cls, exponent_bits: int, trailing_bits: int, bias: int | None = None, *, signed: bool = True, **fields: object
     ) -> FloatFormat:
         """Format of the given field widths; the bias defaults to IEEE 754's, one more for fnuz and uz."""
-        specials = Specials(fields.get("specials", Specials.IEEE))
+        specials = Specials(str(fields.get("specials", Specials.IEEE)))
         if bias is None:
             bias = 2 ** (exponent_bits - 1) - 1 + (specials in (Specials.FNUZ, Specials.UZ))
         return cls(int(signed) + exponent_bits + trailing_bits, trailing_bits + 1, bias, signed, **fields)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, models, register_model
 
 
-class Lane(types.Type):  # type: ignore[misc]
+class Lane(types.Type):
     """Type of an integer of `width` bits, signed or not."""
 
     def __init__(self, width: int, signed: bool = True) -> None:
@@ -40,7 +40,7 @@ LANE32, LANE64, WORD32 = Lane(32), Lane(64), Lane(32, signed=False)
 
 
 @register_model(Lane)
-class _LaneModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LaneModel(models.PrimitiveModel):
     def __init__(self, manager: Any, lane: Lane) -> None:
         super().__init__(manager, lane, ir.IntType(lane.width))
 
@@ -61,7 +61,7 @@ def _register(function: Any) -> None:
     comparison = _COMPARISON.get(function)
 
     @infer_global(function)
-    class _Typing(AbstractTemplate):  # type: ignore[misc]
+    class _Typing(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             lanes = [a for a in args if isinstance(a, Lane)]
             if lanes and all(isinstance(a, Lane | types.Integer | types.Boolean) for a in args):
@@ -84,8 +84,8 @@ for _function in (*_ARITHMETIC, *_COMPARISON):
     _register(_function)
 
 
-@lower_cast(types.Integer, Lane)  # type: ignore[untyped-decorator]
-@lower_cast(types.Boolean, Lane)  # type: ignore[untyped-decorator]
+@lower_cast(types.Integer, Lane)
+@lower_cast(types.Boolean, Lane)
 def _cast(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
     return _resize(builder, value, target.width, getattr(source, "signed", False))
 
@@ -99,7 +99,7 @@ def _resize(builder: Any, value: Any, width: int, signed: bool) -> Any:
 
 
 def _maker(lane: Lane) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def make(typing_context: Any, x: Any) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             return _resize(builder, args[0], lane.width, getattr(sig.args[0], "signed", False))
@@ -112,7 +112,7 @@ def _maker(lane: Lane) -> Any:
 lane32, lane64, word32 = _maker(LANE32), _maker(LANE64), _maker(WORD32)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def plain(typing_context: Any, x: Any) -> Any:
     """The ordinary integer of a lane."""
 
@@ -123,19 +123,19 @@ def plain(typing_context: Any, x: Any) -> Any:
     return result(x), generate
 
 
-@njit(forceinline=True)  # type: ignore[untyped-decorator]
+@njit(forceinline=True)
 def where(condition: Any, yes: Any, no: Any) -> Any:
     """`yes` if condition else `no`."""
     return yes if condition else no
 
 
-@njit(forceinline=True)  # type: ignore[untyped-decorator]
+@njit(forceinline=True)
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of two."""
     return a if a < b else b
 
 
-@njit(forceinline=True)  # type: ignore[untyped-decorator]
+@njit(forceinline=True)
 def maximum(a: Any, b: Any) -> Any:
     """The larger of two."""
     return a if a > b else b

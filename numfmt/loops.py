@@ -62,8 +62,8 @@ def _jit(function: Any, *name: Any) -> Any:
 def _unpackers(kind: str, lane: Any) -> tuple[Any, Any]:
     """Functions that read mode and results, and target or grid, from a parameter vector."""
 
-    @njit(forceinline=True)  # type: ignore[untyped-decorator]
-    def rules(p):  # type: ignore[no-untyped-def]
+    @njit(forceinline=True)
+    def rules(p):
         mode = Round(lane(p[0]), lane(p[1]), lane(p[2]), lane(p[3]), lane(p[4]), lane(p[5]))
         results = Results(
             lane(p[6]), lane(p[7]), lane(p[8]), lane(p[9]), lane(p[10]), lane(p[11]), lane(p[12]), lane(p[13])
@@ -72,8 +72,8 @@ def _unpackers(kind: str, lane: Any) -> tuple[Any, Any]:
 
     make = Target if kind == "float" else Grid
 
-    @njit(forceinline=True)  # type: ignore[untyped-decorator]
-    def parameters(p):  # type: ignore[no-untyped-def]
+    @njit(forceinline=True)
+    def parameters(p):
         return make(
             lane(p[14]), lane(p[15]), lane(p[16]), lane(p[17]), lane(p[18]), lane(p[19]), lane(p[20]), lane(p[21]),
             lane(p[22]), lane(p[23]), lane(p[24]),
@@ -87,16 +87,16 @@ def _rounder(kind: str, in_carrier: bool, carrier: Any, general: bool) -> Any:
     float_kernel = KERNELS["float.quantize" if in_carrier else "float.encode"]
     encode_fixed = KERNELS["fixed.encode"]
 
-    @njit(forceinline=True)  # type: ignore[untyped-decorator]
-    def round_float(bits, random, parameters, results, mode):  # type: ignore[no-untyped-def]
+    @njit(forceinline=True)
+    def round_float(bits, random, parameters, results, mode):
         return float_kernel(bits, random, carrier, parameters, results, mode, general, lanes)
 
-    @njit(forceinline=True)  # type: ignore[untyped-decorator]
-    def round_fixed(bits, random, parameters, results, mode):  # type: ignore[no-untyped-def]
+    @njit(forceinline=True)
+    def round_fixed(bits, random, parameters, results, mode):
         return encode_fixed(bits, random, carrier, parameters, results, mode, lanes)
 
-    @njit(forceinline=True)  # type: ignore[untyped-decorator]
-    def quantize_fixed(bits, random, parameters, results, mode):  # type: ignore[no-untyped-def]
+    @njit(forceinline=True)
+    def quantize_fixed(bits, random, parameters, results, mode):
         codes = encode_fixed(bits, random, carrier, parameters, results, mode, lanes)
         return decode_fixed(codes, carrier, parameters, lanes)
 
@@ -112,19 +112,19 @@ def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomnes
     one = _rounder(kind, in_carrier, CARRIER[bits], general)
     word32 = lanes.word32
 
-    def deterministic(patterns, p, out):  # type: ignore[no-untyped-def]
+    def deterministic(patterns, p, out):
         mode, results = read_rules(p)
         parameters = read_parameters(p)
         for i in range(patterns.size):
             out[i] = plain(one(lane(patterns[i]), None, parameters, results, mode))
 
-    def given(patterns, p, out, numbers):  # type: ignore[no-untyped-def]
+    def given(patterns, p, out, numbers):
         mode, results = read_rules(p)
         parameters = read_parameters(p)
         for i in range(patterns.size):
             out[i] = plain(one(lane(patterns[i]), lane(numbers[i]), parameters, results, mode))
 
-    def seeded(patterns, p, out, k0, k1, start, shift):  # type: ignore[no-untyped-def]
+    def seeded(patterns, p, out, k0, k1, start, shift):
         mode, results = read_rules(p)
         parameters = read_parameters(p)
         high, low = word32(start >> 32), word32(start)
@@ -142,7 +142,7 @@ def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomnes
 def _random_loop() -> Any:
     word32, plain = lanes.word32, lanes.plain
 
-    def fill(k0, k1, start, out):  # type: ignore[no-untyped-def]
+    def fill(k0, k1, start, out):
         high, low = word32(start >> 32), word32(start)
         room = 2**32 - (start & 0xFFFFFFFF)
         for i in range(min(room, out.size)):
@@ -153,7 +153,7 @@ def _random_loop() -> Any:
     return fill
 
 
-def _take(codes, table, mask, out):  # type: ignore[no-untyped-def]
+def _take(codes, table, mask, out):
     """Entries of a table of all codes: as fast as a copy, for formats of up to 16 bits."""
     for i in range(codes.size):
         out[i] = table[codes[i] & mask]
@@ -162,7 +162,7 @@ def _take(codes, table, mask, out):  # type: ignore[no-untyped-def]
 def _decode_loop(kind: str, bits: int) -> Any:
     lane, plain, carrier = LANE[bits], lanes.plain, CARRIER[bits]
 
-    def decode_floats(codes, p, out):  # type: ignore[no-untyped-def]
+    def decode_floats(codes, p, out):
         source = Source(
             lane(p[0]), lane(p[1]), lane(p[2]), lane(p[3]), lane(p[4]), lane(p[5]), lane(p[6]), lane(p[7]), lane(p[8]),
             lane(p[9]), lane(p[10]), lane(p[11]), lane(p[12]),
@@ -170,7 +170,7 @@ def _decode_loop(kind: str, bits: int) -> Any:
         for i in range(codes.size):
             out[i] = plain(decode_float(lane(codes[i]), carrier, source, lanes))
 
-    def decode_integers(codes, p, out):  # type: ignore[no-untyped-def]
+    def decode_integers(codes, p, out):
         grid = Grid(
             lane(p[0]), lane(p[1]), lane(p[2]), lane(p[3]), lane(p[4]), lane(p[5]), lane(p[6]), lane(p[7]), lane(p[8]),
             lane(p[9]), lane(p[10]),

@@ -303,9 +303,9 @@ def _candidates(fmt: Format) -> Iterator[str]:
             suffix = next(x for x, special in {**SUFFIXES, "merged": MERGED}.items() if special is fmt.specials)
             for bias in ("", f"b{fmt.bias}"):
                 yield f"{prefix}e{fmt.exponent_bits}m{fmt.trailing_bits}{bias}{suffix}"
-            options = {
+            options: dict[str, object] = {
                 "bias": fmt.bias, "signed": "yes" if fmt.signed else "no", "specials": fmt.specials.value,
-                "subnormals": Subnormals(fmt.subnormals).value, "zero": "yes" if fmt.zero else "no",
+                "subnormals": str(fmt.subnormals), "zero": "yes" if fmt.zero else "no",
                 "integer_bit": "yes" if fmt.integer_bit else "no", "rounding": fmt.default_rounding.value,
                 "overflow": Overflow(str(fmt.default_overflow)).value,
             }  # fmt: skip

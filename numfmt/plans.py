@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._core.fixed import Grid
 from ._core.parameters import BINARY32, BINARY64, Carrier, Gap, Results, Round, Source, Target, ieee_carrier
-from ._core.table import FRACTION_BITS, Table
+from ._core.rounding import FRACTION_BITS
+from ._core.table import Table
 from .formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format, Specials, Subnormals
 from .rounding import Overflow, Platform, Rounding, Rule
 
@@ -449,7 +450,7 @@ def _table(fmt: CodebookFormat, rules: Rules, carrier: Carrier, in_carrier: bool
     fits = widest + FRACTION_BITS - 1 <= 62
     exact = carrier is BINARY256
 
-    def array(numbers: list[int]) -> object:
+    def array(numbers: list[int]) -> Any:
         if exact:
             return numbers
         dtype = np.int32 if carrier.bits == 32 else np.int64
@@ -458,10 +459,9 @@ def _table(fmt: CodebookFormat, rules: Rules, carrier: Carrier, in_carrier: bool
     quotients = [lower, upper, [b - a for a, b in zip(lower, upper, strict=True)], field]
     if not exact and not (rules.random_bit_count and carrier.bits == 64 and fits):
         quotients = [[0] for _ in quotients]
-    return Table(
-        depth, len(values), *map(array, (at, above, middle_at, middle_above, result, *quotients)),
-        reach=room if fits else widest + FRACTION_BITS,
-    )  # fmt: skip
+    reach = room if fits else widest + FRACTION_BITS
+    columns = [array(column) for column in (at, above, middle_at, middle_above, result, *quotients)]
+    return Table._make([depth, len(values), *columns, reach])
 
 
 def _trailing_zeros(value: Fraction) -> int:

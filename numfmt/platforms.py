@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .rounding import Overflow, Platform, Rounding, Rule, unknown
 
 _SATURATE = Rule(overflow=Overflow.SATURATE)
@@ -10,7 +12,7 @@ _SMALL = ("float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")
 
 # ml_dtypes, XLA and torch round e8m0 ties up, refuse or fold negatives, and round every inexact value
 # of the lowest binade up, because they look at the bits of a float32 subnormal.
-_E8M0_UP = {"rounding": Rounding.TIES_TO_AWAY, "overflow": Overflow.NAN, "lowest_away": True}
+_E8M0_UP = Rule(Rounding.TIES_TO_AWAY, Overflow.NAN, infinity=(0xFF, 0xFF), lowest_away=True)
 
 _ML_DTYPES_NAN = {
     "float8_e4m3fn": Rule(overflow=Overflow.NAN, nan=(0x7F, 0xFF)),
@@ -18,7 +20,7 @@ _ML_DTYPES_NAN = {
     "float8_e4m3": Rule(nan=(0x7C, 0xFC)),
     "float8_e3m4": Rule(nan=(0x78, 0xF8)),
     **{name: Rule(overflow=Overflow.NAN) for name in _FNUZ},
-    "float8_e8m0fnu": Rule(**_E8M0_UP, zero=(0xFF, 0xFF), negative=0xFF, infinity=(0xFF, 0xFF)),
+    "float8_e8m0fnu": replace(_E8M0_UP, zero=(0xFF, 0xFF), negative=0xFF),
     "float16": Rule(nan=(0x7E00, 0xFE00)),
     "bfloat16": Rule(nan=(0x7FC0, 0xFFC0)),
 }
@@ -54,7 +56,7 @@ _PLATFORMS = (
             "float8_e5m2": Rule(nan=(0x7F, 0xFF)),
             "float8_e4m3fnuz": Rule(overflow=Overflow.NAN),
             "float8_e5m2fnuz": Rule(overflow=Overflow.NAN),
-            "float8_e8m0fnu": Rule(**_E8M0_UP, infinity=(0xFF, 0xFF), absolute=True),
+            "float8_e8m0fnu": replace(_E8M0_UP, absolute=True),
         },
     ),
     Platform(

@@ -57,7 +57,7 @@ def random_bits(
     from .scheduler import fill_random
 
     key = key_of(seed)
-    size = (shape,) if np.ndim(shape) == 0 else tuple(shape)  # type: ignore[arg-type]
+    size: tuple[int, ...] = tuple(shape) if isinstance(shape, tuple | list) else (operator.index(shape),)
     if out is None:
         out = np.empty(size, np.uint32)
     elif out.shape != size or out.dtype != np.uint32 or not out.flags.c_contiguous:

@@ -36,7 +36,7 @@ class RandomSource:
         if self.given is not None:
             return self.given[start:stop]
         assert self.key is not None
-        return aligned(engines.random_words(self.key, start, stop), self.count)  # type: ignore[no-any-return]
+        return aligned(engines.random_words(self.key, start, stop), self.count)
 
 
 Store = Callable[[Any, int, int], None]

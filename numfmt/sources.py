@@ -24,7 +24,9 @@ _ML_DTYPES = (
     "bfloat16", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
     "float8_e5m2fnuz", "float8_e8m0fnu", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn",
 )  # fmt: skip
-FLOATS = {np.dtype(n): get_format(n) for n in ("float16", "float32", "float64")}
+FLOATS: dict[np.dtype[Any], FloatFormat] = {}
+for _name in ("float16", "float32", "float64"):
+    FLOATS[np.dtype(_name)] = get_format(_name)  # type: ignore[assignment]
 FLOATS |= {np.dtype(getattr(ml_dtypes, n)): get_format(n) for n in _ML_DTYPES if hasattr(ml_dtypes, n)}
 _SMALL_INTS = {
     np.dtype(getattr(ml_dtypes, n)): np.dtype(np.int8 if n.startswith("i") else np.uint8)

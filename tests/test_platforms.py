@@ -9,11 +9,12 @@ import numfmt as nf
 
 INF, NAN, MINUS_NAN = np.inf, np.float32(np.nan), np.uint32(0xFFC00000).view(np.float32)
 HUGE = 1e9
-FNUZ = ("float8_e4m3fnuz", "float8_e5m2fnuz")
-SMALL = {"float6_e2m3fn": (0x1F, 0x3F), "float6_e3m2fn": (0x1F, 0x3F), "float4_e2m1fn": (0x7, 0xF)}
+OVERRIDDEN = [
+    "float8_e4m3fn", "float8_e5m2", "float6_e3m2fn", "float4_e2m1fn", "float8_e4m3fnuz", "float8_e8m0fnu",
+]  # fmt: skip
 NAMES = ["ocp", "ml_dtypes", "xla", "torch", "nvidia", "amd", "onnx", "p3109"]
 
-# Codes of (huge, -huge, inf, -inf, nan, -nan); reference/formats.md 3.2 and 3.3, whose sources each platform names.
+# Codes of (huge, -huge, inf, -inf, nan, -nan): vendors' documents, as each platform's source says. E8M0 holds 1e9: 2^30.
 DOCUMENTED = [
     ("ocp", "float8_e4m3fn", 0x7E, 0xFE, 0x7E, 0xFE, 0x7F, 0x7F),
     ("ocp", "float8_e5m2", 0x7B, 0xFB, 0x7B, 0xFB, 0x7E, 0x7E),
@@ -55,8 +56,6 @@ DOCUMENTED = [
 def test_overflow_infinity_and_nan_are_as_documented(platform, fmt, codes):
     x = np.array([HUGE, -HUGE, INF, -INF, NAN, MINUS_NAN], np.float32)
     found = nf.encode(x, fmt, platform=platform)
-    if fmt == "float8_e8m0fnu":  # 1e9 is in range there
-        assert found[0] in (0x9D, 0x9C)
     assert [hex(c) for c in found] == [hex(c) for c in codes]
 
 
@@ -90,7 +89,7 @@ def test_everything_above_the_least_scale_rounds_up_where_bits_of_a_subnormal_de
 
 
 @pytest.mark.parametrize("platform", NAMES)
-@pytest.mark.parametrize("fmt", ["float8_e4m3fn", "float8_e5m2", "float6_e3m2fn", "float4_e2m1fn", "float8_e4m3fnuz", "float8_e8m0fnu"])
+@pytest.mark.parametrize("fmt", OVERRIDDEN)
 def test_explicit_modes_override_a_platform_s(platform, fmt):
     x = np.linspace(0.001, 1.5 * float(min(nf.get_format(fmt).max, 2**60)), 999)
     for rounding in ("ties_to_even", "toward_zero", "to_odd", "away_from_zero"):

@@ -18,7 +18,7 @@ class Table(NamedTuple):
     """
 
     depth: int
-    count: int
+    length: int
     at: Any
     above: Any
     middle_at: Any
@@ -30,7 +30,7 @@ class Table(NamedTuple):
     upper: Any
     width: Any
     field: Any
-    reach: int  # largest useful left shift of an operand's significand
+    reach: Any  # largest useful left shift of an operand's significand
 
 
 def _rank(key, table, *, xp):
@@ -67,9 +67,9 @@ def _choose(bits, random, carrier, table, mode, *, xp):
     magnitude = bits & carrier.magnitude_mask
     key = (magnitude ^ -negative) + negative
     rank = _rank(key, table, xp=xp)
-    i = xp.minimum(xp.maximum(rank, 0), table.count - 2)
+    i = xp.minimum(xp.maximum(rank, 0), table.length - 2)
     exact = (rank >= 0) & (key < table.above[xp.maximum(rank, 0)])
-    outside = (rank < 0) | (rank > table.count - 2)
+    outside = (rank < 0) | (rank > table.length - 2)
     toward_zero = i + negative
     if random is None:
         below, above = key < table.middle_at[i], key >= table.middle_above[i]

@@ -1,8 +1,10 @@
-"""All 2^32 float32 patterns to one format, against an independent cast: `python tests/judges/all_patterns.py [format …]`.
+"""All 2^32 float32 patterns to one format, against an independent cast.
 
-Two judges. `Intervals` needs nothing but the oracle's values: rounding to nearest is monotone, so each code belongs to one
-interval of patterns, whose ends are the midpoints of neighbouring values, a tie belonging to the even code. A library
-(PyTorch, ml_dtypes, NumPy) is the other. Prints the seconds that each took and the number of differences.
+    python tests/judges/all_patterns.py [format …]
+
+Two judges. `Intervals` needs nothing but the oracle's values: rounding to nearest is monotone, so each code belongs to
+one interval of patterns, whose ends are the midpoints of neighbouring values, a tie belonging to the even code. A
+library (PyTorch, ml_dtypes, NumPy) is the other. Prints the seconds that each took and the number of differences.
 """
 
 from __future__ import annotations
@@ -111,7 +113,9 @@ def is_nan_code(codes: Array, fmt: str) -> Array:
     return table[codes]
 
 
-def sweep(fmt: str, judge: Intervals | Torch | MlDtypes, *, nan_by_class: bool = False, show_progress: bool = True) -> Report:
+def sweep(
+    fmt: str, judge: Intervals | Torch | MlDtypes, *, nan_by_class: bool = False, show_progress: bool = True
+) -> Report:
     """Compare numfmt's codes of all 2^32 float32 patterns with a judge's."""
     report = Report()
     start = time.perf_counter()
@@ -153,8 +157,8 @@ def main(formats: list[str]) -> int:
             # NaN bits of torch's bfloat16 and float16 depend on the path that it takes.
             report = sweep(fmt, make(fmt), nan_by_class=make is Torch and oracle.get(fmt).bits > 8)
             print(
-                f"{fmt}: {report.patterns} patterns against {make.name}: {report.differences} differences{report.first}"
-                f" in {report.seconds:.1f} s (numfmt {report.numfmt_seconds:.1f} s, the judge {report.judge_seconds:.1f} s)"
+                f"{fmt}: {report.patterns} patterns against {make.name}: {report.differences} differences{report.first}, "
+                f"{report.seconds:.1f} s (numfmt {report.numfmt_seconds:.1f} s, the judge {report.judge_seconds:.1f} s)"
             )
             worst = max(worst, report.differences)
     return int(worst > 0)

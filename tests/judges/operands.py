@@ -97,14 +97,16 @@ def ties(name: str, source: str) -> Array:
     with np.errstate(over="ignore"):
         at = points.astype(DTYPES[source])
     at = bits(at[at.astype(np.float64) == points])
-    return with_both_signs(np.unique(np.concatenate([at, at[at > 0] - at.dtype.type(1), at + at.dtype.type(1)])), source)
+    one = at.dtype.type(1)
+    return with_both_signs(np.unique(np.concatenate([at, at[at > 0] - one, at + one])), source)
 
 
 @lru_cache
 def integers(name: str, source: str) -> Array:
     """Integers at the midpoints of a format and beside them, and around powers of two."""
     whole = [int(m) for m in (*sizes(name), *middles(name)) if m == np.floor(m)]
-    points = [*whole[:: max(1, len(whole) // 3000)], *(s << e for e in range(64) for s in (1, 3, 5, 7, 127, 255, 511))]
+    short = [s << e for e in range(64) for s in (1, 3, 5, 7, 127, 255, 511)]
+    points = [*whole[:: max(1, len(whole) // 3000)], *short]
     limits = np.iinfo(INTEGERS[source])
     near = {sign * (p + step) for p in points for step in (-1, 0, 1) for sign in (1, -1)}
     return np.array(sorted(i for i in near if limits.min <= i <= limits.max), INTEGERS[source])

@@ -68,8 +68,12 @@ def _jitted(fmt: str) -> Any:
 
 
 def by_xla(x: Array, fmt: str, rounding: str = "", overflow: str = "") -> Array:
+    import jax
     import jax.numpy as jnp
 
+    if x.dtype == np.float64:
+        with jax.enable_x64(True):
+            return bits(np.asarray(_jitted(fmt)(jnp.asarray(x))))
     return bits(np.asarray(_jitted(fmt)(jnp.asarray(x))))
 
 
@@ -140,7 +144,8 @@ def gfloat_format(name: str) -> Any:
         return getattr(formats, f"format_info_{GFLOAT_OCP[name]}")
     k, _, rest = name.removeprefix("binary").partition("p")
     signedness = Signedness.Signed if rest[-2] == "s" else Signedness.Unsigned
-    return formats.format_info_p3109(int(k), int(rest[:-2]), signedness, Domain.Extended if rest[-1] == "e" else Domain.Finite)
+    domain = Domain.Extended if rest[-1] == "e" else Domain.Finite
+    return formats.format_info_p3109(int(k), int(rest[:-2]), signedness, domain)
 
 
 def by_gfloat(x: Array, fmt: str, rounding: str = "", overflow: str = "", random: Any = None, count: int = 0) -> Array:
@@ -188,9 +193,13 @@ def by_verifloat(x: Array, fmt: str, rounding: str = "", overflow: str = "") -> 
 
 
 PEERS = {
-    "ml_dtypes": Peer("ml_dtypes", "ml_dtypes", "ml_dtypes", (*NARROW, "float64", "int64", "uint64"), ML_DTYPES, by_ml_dtypes),
+    "ml_dtypes": Peer(
+        "ml_dtypes", "ml_dtypes", "ml_dtypes", (*NARROW, "float64", "int64", "uint64"), ML_DTYPES, by_ml_dtypes
+    ),
     "numpy": Peer("numpy", "numpy", "", ("float32", "float64"), ("float16",), by_ml_dtypes),
-    "xla": Peer("jax", "jax", "xla", NARROW, (*FP8, *FP4, "bfloat16", "float16"), by_xla, "pip install jax"),
+    "xla": Peer(
+        "jax", "jax", "xla", (*NARROW, "float64"), (*FP8, *FP6, *FP4, "bfloat16", "float16"), by_xla, "pip install jax"
+    ),
     "torch": Peer(
         "torch", "torch", "torch", (*NARROW, "float64"),
         ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "bfloat16", "float16"),
@@ -209,8 +218,29 @@ PEERS = {
 
 
 def need(name: str) -> Peer:
-    """The peer called `name`; skips the test where it is not installed."""
+    """The peer called `name`; skips the test, or the module that asks, where it is not installed."""
     peer = PEERS[name]
     if importlib.util.find_spec(peer.module) is None:
-        pytest.skip(f"{peer.package} is not installed ({peer.advice})")
+        pytest.skip(f"{peer.package} is not installed ({peer.advice})", allow_module_level=True)
+    return peer
+
+
+@lru_cache
+def xla_has(fmt: str) -> bool:
+    """Whether XLA can hold a format: FP6 it cannot in jax 0.10.2, it can in 0.12."""
+    import jax.numpy as jnp
+    from jax.errors import JaxRuntimeError
+
+    try:
+        jnp.zeros(1, dtype(fmt)).block_until_ready()
+    except (TypeError, JaxRuntimeError):
+        return False
+    return True
+
+
+def need_format(name: str, fmt: str) -> Peer:
+    """The peer called `name`, as `need`; skips the test where its installed version has no such format."""
+    peer = need(name)
+    if name == "xla" and not xla_has(fmt):
+        pytest.skip(f"jax {peer.version} has no {fmt}")
     return peer

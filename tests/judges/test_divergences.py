@@ -6,7 +6,7 @@ import pytest
 import numfmt as nf
 from tests.judges.divergences import CLASSES, Row, assert_explained, nan_codes, options, rows
 from tests.judges.operands import operands
-from tests.judges.peers import PEERS, Peer, need
+from tests.judges.peers import PEERS, Peer, need_format
 
 CASTS = [(name, *pair) for name in ("ml_dtypes", "numpy", "xla", "torch", "onnx") for pair in PEERS[name].pairs()]
 
@@ -25,8 +25,8 @@ def answer(peer: Peer, row: Row) -> str:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda r: f"{r.peer}-{r.source}-{r.format}-{r.operands}".replace(" ", "_"))
 def test_a_row_of_the_table_is_true_of_the_installed_peer(row):
-    peer = need(row.peer)
     x, fmt = row.operand(), row.format.split()[0]
+    peer = need_format(row.peer, fmt)
     rounding, overflow = row.modes()
     assert row.includes(x, fmt).all()
     assert answer(peer, row) == row.theirs, f"outdated? measured with {row.measured}, installed: {peer.version}"
@@ -46,16 +46,12 @@ def test_rows_are_well_formed():
 
 
 @pytest.mark.parametrize(("name", "source", "fmt"), CASTS)
-def test_a_peer_differs_from_the_defaults_only_where_a_row_says_so(name, source, fmt):
+def test_a_peer_differs_from_the_defaults_exactly_where_rows_say_so(name, source, fmt):
+    """No difference without a row, and no row that lists this format and source without a difference."""
     x = operands(fmt, source)
-    assert_explained(name, source, fmt, x, need(name).cast(x, fmt, "", ""))
-
-
-@pytest.mark.parametrize(("name", "source", "fmt"), CASTS)
-def test_no_row_is_idle(name, source, fmt):
-    """A row that lists a format and a source has a difference there."""
-    concerned = [row for row in rows() if row.concerns(name, source, fmt, "", "") and "*" not in row.format]
-    x = operands(fmt, source)
-    differs = need(name).cast(x, fmt, "", "") != nf.encode(x, fmt)
+    theirs = need_format(name, fmt).cast(x, fmt, "", "")
+    assert_explained(name, source, fmt, x, theirs)
+    concerned = [row for row in rows() if row.concerns(name, source, fmt, "", "")]
+    differs = theirs != nf.encode(x, fmt)
     idle = [row.operands for row in concerned if not np.any(differs & row.includes(x, fmt))]
     assert not idle

@@ -8,6 +8,8 @@ from tests.judges.divergences import assert_explained
 from tests.judges.operands import operands
 from tests.judges.peers import PEERS, need
 
+need("onnx")
+
 HAS_NAN = [pair for pair in PEERS["onnx"].pairs() if pair[1].startswith("float8")]
 
 

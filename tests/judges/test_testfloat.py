@@ -17,7 +17,8 @@ MODES = {
     "max": "toward_positive", "odd": "to_odd",
 }  # fmt: skip
 NAMES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
-NARROWINGS = [f"{function}.{mode}" for function in ("f32_to_f16", "f64_to_f16", "f64_to_f32", "f32_to_bf16") for mode in MODES]
+FUNCTIONS = ("f32_to_f16", "f64_to_f16", "f64_to_f32", "f32_to_bf16")
+NARROWINGS = [f"{function}.{mode}" for function in FUNCTIONS for mode in MODES]
 WIDENINGS = ["bf16_to_f32", "f16_to_f32", "f16_to_f64"]
 
 
