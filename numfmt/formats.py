@@ -15,6 +15,10 @@ from typing import Literal
 
 from .rounding import Overflow, Rounding
 
+# What the widest carrier of operands, binary256 in Python integers, can round to.
+MAX_PRECISION = 237
+MAX_FIXED_BITS = 254
+
 Exact = Fraction | Literal["nan", "inf", "-inf", "-0"]
 
 
@@ -88,8 +92,8 @@ class FloatFormat:
         set_field("default_overflow", Overflow.parse(self.default_overflow or default))
 
     def _check(self) -> None:
-        if self.precision < 1:
-            raise ValueError(f"precision {self.precision} is given; it must be at least 1")
+        if not 1 <= self.precision <= MAX_PRECISION:
+            raise ValueError(f"precision {self.precision} is given; it must be 1 to {MAX_PRECISION}, that of binary256")
         if self.exponent_bits < 1:
             raise ValueError(
                 f"{self.bits} bits with precision {self.precision} leave {self.exponent_bits} exponent bits; at least 1 is needed"
@@ -329,8 +333,8 @@ class FixedFormat:
         object.__setattr__(self, "default_rounding", Rounding.parse(self.default_rounding))
         object.__setattr__(self, "default_overflow", Overflow.parse(self.default_overflow))
         least = 2 if self.sign_magnitude else 1
-        if self.bits < least:
-            raise ValueError(f"{self.bits} bits are given; a fixed-point format needs at least {least}")
+        if not least <= self.bits <= MAX_FIXED_BITS:
+            raise ValueError(f"{self.bits} bits are given; this fixed-point format needs {least} to {MAX_FIXED_BITS}")
         if self.sign_magnitude and not self.signed:
             raise ValueError("a sign-magnitude format is signed; use signed=True")
 

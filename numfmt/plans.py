@@ -459,7 +459,7 @@ def _table(fmt: CodebookFormat, rules: Rules, carrier: Carrier, in_carrier: bool
     quotients = [lower, upper, [b - a for a, b in zip(lower, upper, strict=True)], field]
     if not exact and not (rules.random_bit_count and carrier.bits == 64 and fits):
         quotients = [[0] for _ in quotients]
-    reach = room if fits else widest + FRACTION_BITS
+    reach = room if fits and not exact else widest + FRACTION_BITS
     columns = [array(column) for column in (at, above, middle_at, middle_above, result, *quotients)]
     return Table._make([depth, len(values), *columns, reach])
 

@@ -234,5 +234,15 @@ def test_wrap_keeps_saturation_bits_as_ap_fixed():
             assert nf.encode(x, fmt, rounding="toward_negative", overflow="wrap", wrap_bits=bits).tolist() == expected
 
 
+def test_codebooks_take_exact_integers_stochastically():
+    x = np.array([2**63 + 1, 2**53 + 1, 0], np.uint64)
+    assert nf.encode(x, "nf4", rounding="stochastic", seed=1).tolist() == [15, 15, 7]
+    values, judge = (0, Fraction(2) ** 60, Fraction(2) ** 62), oracle.codebook([0, 2**60, 2**62])
+    x = np.array([2**60 + 2**54 + 1, 2**61 + 2**53 - 1, 12345678901234567], np.int64)
+    for r in (0, 1, 2**31, 2**32 - 2**26, 2**32 - 1):
+        codes = nf.encode(x, nf.CodebookFormat(values), rounding="stochastic_c", random_bits=r)
+        assert codes.tolist() == [oracle.encode(Fraction(int(v)), judge, "stochastic_c", None, r, 32) for v in x]
+
+
 def test_boundaries_of_binary64_are_exact():
     assert boundaries({Fraction(1), Fraction(2)}).size == 18
