@@ -81,7 +81,9 @@ class FloatFormat:
         def set_field(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        if isinstance(self.subnormals, bool):
+        if self.precision == 1 and self.zero:  # field 0 holds nothing but zero, whatever is said of it
+            set_field("subnormals", Subnormals.GRADUAL)
+        elif isinstance(self.subnormals, bool):
             set_field("subnormals", Subnormals.GRADUAL if self.subnormals else Subnormals.NONE)
         else:
             set_field("subnormals", Subnormals(self.subnormals))
@@ -104,8 +106,6 @@ class FloatFormat:
             raise ValueError("an unsigned format has no -0 to hold a NaN; use fn or uz")
         if not self.zero and (self.subnormals is not Subnormals.NORMAL or self.signed):
             raise ValueError("a format without zero must be unsigned and have subnormals='normal' (E8M0)")
-        if self.trailing_bits == 0 and self.subnormals in (Subnormals.SHIFTED, Subnormals.NONE):
-            raise ValueError("a format without trailing significand bits has no subnormals to leave out or shift")
         if self.max_code < 1:
             raise ValueError(f"{self.bits} bits with specials {self.specials.value!r} leave no finite value beside zero")
 

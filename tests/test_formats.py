@@ -56,7 +56,7 @@ def test_a_format_that_is_no_name_is_a_type_error():
 @pytest.mark.parametrize("fields", [
     {"bits": 8, "precision": 0, "bias": 7}, {"bits": 8, "precision": 8, "bias": 7}, {"bits": 8, "precision": 1, "bias": 7},
     {"bits": 8, "precision": 4, "bias": 7, "signed": False, "specials": "fnuz"}, {"bits": 8, "precision": 4, "bias": 7, "zero": False},
-    {"bits": 2, "precision": 1, "bias": 1, "specials": "uz"}, {"bits": 8, "precision": 1, "bias": 1, "specials": "fn", "subnormals": False},
+    {"bits": 2, "precision": 1, "bias": 1, "specials": "uz"}, {"bits": 8, "precision": 240, "bias": 1},
 ])  # fmt: skip
 def test_fields_that_describe_no_format_are_refused_at_construction(fields):
     with pytest.raises(ValueError, match=r"given|precision|cannot|no |leave|must|has"):
@@ -69,6 +69,12 @@ def test_formats_are_frozen_and_hashable():
     with pytest.raises(AttributeError):
         fmt.bits = 9
     assert nf.FloatFormat(8, 4, 7, subnormals=False).min_positive == Fraction(1, 64)
+
+
+def test_without_significand_bits_there_are_no_subnormals_to_speak_of():
+    e3m0 = nf.get_format("e3m0")
+    for subnormals in (False, True, "normal", "shifted"):
+        assert nf.FloatFormat(4, 1, 3, specials="f", subnormals=subnormals) == e3m0
 
 
 def number(text):
