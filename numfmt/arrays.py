@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from . import engines
 from ._core.parameters import BINARY32, BINARY64, Carrier
-from .formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format
+from .carriers import BINARY256
+from .formats import Exact, FloatFormat, Format
 from .named import get_format
-from .plans import BINARY256, Plan, Rules, encode_plan, exact_in, quantize_plan, resolve
+from .plans import Plan, encode_plan, quantize_plan, resolve
 from .platforms import get_platform
 from .random import Seed, key_of
 from .rounding import Overflow, Platform, Rounding
@@ -30,9 +31,9 @@ from .sources import (
     decode_codes,
     narrowest_carrier,
     operand_of,
-    pattern_dtype,
     result_dtype,
 )
+from .specials import Rules
 
 Array = npt.NDArray[Any]
 CARRIERS = (BINARY32, BINARY64, BINARY256)

@@ -18,11 +18,13 @@ from ._cli.ladder import ladder
 from ._cli.numbers import fraction_text, is_code, parse_code, parse_value, power_text, scientific
 from ._cli.reasons import Bracket, bracket_of, goes_away, why
 from ._core.parameters import BINARY64, Carrier, ieee_carrier
+from .carriers import BINARY256, exact_in, pattern
 from .formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format
 from .named import get_format
-from .plans import BINARY256, Plan, Rules, encode_plan, exact_in, pattern, resolve
+from .plans import Plan, encode_plan, resolve
 from .platforms import get_platform
 from .rounding import Overflow, Platform, Rounding
+from .specials import Rules
 
 FIXED_ONLY = (Rounding.TIES_TO_POSITIVE, Rounding.TIES_TO_NEGATIVE)
 COUNTED = (Rounding.STOCHASTIC_A, Rounding.STOCHASTIC_B, Rounding.STOCHASTIC_C)

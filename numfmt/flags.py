@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from . import engines
 from ._core.parameters import BINARY64, Carrier
+from .carriers import BINARY256, holds, magnitude_pattern
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Format, Specials
-from .plans import BINARY256, Plan, Rules, holds, magnitude_pattern, quantize_plan
+from .plans import Plan, quantize_plan
 from .rounding import Overflow, Rule
 from .scheduler import RandomSource, over_chunks
 from .sources import Operand
+from .specials import Rules
 
 INVALID, OVERFLOW, UNDERFLOW, INEXACT = 16, 4, 2, 1
 CHUNK = 1 << 14

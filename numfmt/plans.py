@@ -8,18 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ._core.fixed import Grid
-from ._core.parameters import BINARY32, BINARY64, Carrier, Gap, Results, Round, Source, Target, ieee_carrier
+from ._core.parameters import Carrier, Gap, Results, Round, Source, Target
 from ._core.rounding import FRACTION_BITS
 from ._core.table import Table
-from .formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format, Specials, Subnormals
+from .carriers import BINARY256, holds, magnitude_pattern, pattern, signed, value_of
+from .formats import CodebookFormat, FixedFormat, FloatFormat, Format, Subnormals
 from .rounding import Overflow, Platform, Rounding, Rule
-
-BINARY256 = ieee_carrier(256, 236)  # holds every operand exactly; runs on Python integers
+from .specials import Rules, SpecialCodes, special_codes
 
 # nearest, lsb, sign, flip: the table in _core/rounding.py
 _MODES = {
@@ -40,16 +40,6 @@ _MODES = {
     Rounding.STOCHASTIC_B: (1, 0, 0, 1),
     Rounding.STOCHASTIC_C: (1, 1, 0, 0),
 }
-
-
-class Rules(NamedTuple):
-    """Rounding rules after names, defaults and the platform are resolved."""
-
-    rounding: Rounding
-    overflow: Overflow
-    rule: Rule
-    random_bit_count: int  # 0 for the deterministic modes
-    wrap_bits: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,135 +118,6 @@ def _check_overflow(fmt: Format, overflow: Overflow, wrap_bits: int) -> None:
         raise ValueError(f"wrap_bits={wrap_bits} is given; {fmt} has 0 to {fmt.bits}")
 
 
-# Special results
-
-
-class Specials9(NamedTuple):
-    """Codes of the special results, for operands of both signs."""
-
-    overflow: tuple[int, int]
-    infinity: tuple[int, int]
-    nan: tuple[int, int]
-    zero: tuple[int, int]
-    negative: int  # a negative operand in an unsigned format, unless it rounds to zero
-
-
-def special_codes(fmt: Format, rules: Rules) -> Specials9:
-    """What special operands become under `rules` (DESIGN section 6)."""
-    match fmt:
-        case FloatFormat():
-            return _float_specials(fmt, rules)
-        case FixedFormat():
-            return _fixed_specials(fmt, rules)
-        case CodebookFormat():
-            low, high = fmt.values.index(fmt.min), fmt.values.index(fmt.max)
-            zero = nearest_to_zero(fmt)
-            return Specials9((high, low), (high, low), (zero, zero), (zero, zero), low)
-
-
-def nearest_to_zero(fmt: CodebookFormat) -> int:
-    """Code of the value next to zero; of two, the one of even rank in ascending order."""
-    ranks = sorted(set(fmt.values))
-    least = min(abs(v) for v in ranks)
-    best = [v for v in ranks if abs(v) == least]
-    return fmt.values.index(next((v for v in best if ranks.index(v) % 2 == 0), best[0]))
-
-
-def _float_specials(fmt: FloatFormat, rules: Rules) -> Specials9:
-    rule, overflow = rules.rule, rules.overflow
-    sign = fmt.sign_mask
-    largest = (fmt.max_code, fmt.max_code | sign)
-    nan = rule.nan or ((fmt.max_code,) * 2 if fmt.nan_code is None else (fmt.nan_code,) * 2)
-    symbol = largest
-    if fmt.infinity_code is not None:
-        symbol = (fmt.infinity_code, fmt.infinity_code | sign)
-    elif overflow is Overflow.NAN or fmt.specials is Specials.MERGED:
-        symbol = nan
-    outward = symbol if overflow in (Overflow.INFINITY, Overflow.NAN) else largest
-
-    def beyond(negative: bool) -> int:
-        inside = rules.rounding.stays_inside(negative)
-        if rules.rounding is Rounding.TO_ODD and rule.odd_overflows and fmt.signed:
-            inside = False
-        return (largest if inside else outward)[negative]
-
-    infinity = rule.infinity or (largest if overflow is Overflow.SATURATE else symbol)
-    zero = rule.zero or (0, sign if fmt.has_negative_zero else 0)
-    if fmt.signed:
-        return Specials9((beyond(False), beyond(True)), infinity, nan, zero, 0)
-    clamps = overflow in (Overflow.SATURATE, Overflow.PROPAGATE) or fmt.nan_code is None
-    invalid = 0 if clamps and (fmt.zero or fmt.nan_code is None) else nan[1]
-    clipped = rules.rounding in (Rounding.TOWARD_ZERO, Rounding.TOWARD_POSITIVE) and fmt.zero
-    negative = 0 if clipped else invalid
-    if rule.negative is not None:
-        negative = rule.negative
-    minus_infinity = invalid if rule.infinity is None else rule.infinity[1]
-    return Specials9((beyond(False), negative), (infinity[0], minus_infinity), nan, zero, negative)
-
-
-def _fixed_specials(fmt: FixedFormat, rules: Rules) -> Specials9:
-    sign = 2 ** (fmt.bits - 1)
-    lowest = fmt.max_integer | sign if fmt.sign_magnitude else fmt.min_integer % 2**fmt.bits
-    ends = (fmt.max_integer, lowest)
-    if rules.overflow is Overflow.SYMMETRIC:
-        ends = (fmt.max_integer, -fmt.max_integer % 2**fmt.bits)
-    elif rules.overflow is Overflow.SATURATE_ZERO:
-        ends = (0, 0)
-    rule = rules.rule
-    zero = (0, sign if fmt.sign_magnitude else 0)
-    return Specials9(ends, rule.infinity or ends, rule.nan or (0, 0), zero, 0)
-
-
-# Carrier patterns of exact values
-
-
-def pattern(value: Exact, carrier: Carrier) -> int:
-    """Carrier code of an exact value; values beyond the carrier become its nearest finite end, NaN is quiet."""
-    sign = 1 << carrier.sign_shift
-    match value:
-        case "nan":
-            return carrier.infinity | carrier.hidden >> 1
-        case "inf":
-            return carrier.infinity
-        case "-inf":
-            return carrier.infinity | sign
-        case "-0":
-            return sign
-        case Fraction():
-            return magnitude_pattern(abs(value), carrier) | (sign if value < 0 else 0)
-    raise TypeError(value)
-
-
-def magnitude_pattern(value: Fraction, carrier: Carrier) -> int:
-    """Largest finite carrier code whose value is at most `value` ≥ 0."""
-    if value == 0:
-        return 0
-    exponent = value.numerator.bit_length() - value.denominator.bit_length()
-    exponent -= value < Fraction(2) ** exponent
-    field = max(exponent + carrier.bias, 1)
-    quantum = Fraction(2) ** (field - carrier.bias - carrier.trailing)
-    return min(((field - 1) << carrier.trailing) + value // quantum, carrier.infinity - 1)
-
-
-def exact_in(value: Exact, carrier: Carrier) -> bool:
-    """Whether the carrier holds the value."""
-    return not isinstance(value, Fraction) or value_of(pattern(value, carrier), carrier) == value
-
-
-def value_of(bits: int, carrier: Carrier) -> Fraction:
-    """Value of a finite carrier code."""
-    magnitude = bits & carrier.magnitude_mask
-    field = max(magnitude >> carrier.trailing, 1)
-    m = magnitude - ((field - 1) << carrier.trailing)
-    value = m * Fraction(2) ** (field - carrier.bias - carrier.trailing)
-    return -value if bits >> carrier.sign_shift & 1 else value
-
-
-def signed(code: int, bits: int) -> int:
-    """The two's complement reading of a pattern, which signed carriers hold; exact carriers keep patterns."""
-    return code - 2**bits if bits <= 64 and code >= 2 ** (bits - 1) else code
-
-
 # Plans
 
 
@@ -279,7 +140,7 @@ def quantize_plan(fmt: Format, rules: Rules, carrier: Carrier) -> Plan | None:
     return _plan(fmt, rules, carrier, codes, results, in_carrier=True)
 
 
-def _results(codes: Specials9, represent) -> Results:  # type: ignore[no-untyped-def]
+def _results(codes: SpecialCodes, represent) -> Results:  # type: ignore[no-untyped-def]
     pairs = (codes.overflow, codes.infinity, codes.nan, codes.zero)
     return Results(*(represent(code) for pair in pairs for code in pair))
 
@@ -290,7 +151,7 @@ def round_parameters(rules: Rules) -> Round:
     return Round(*_MODES[rules.rounding], n, 2 ** (n - 1) - 1 if n else 0)
 
 
-def _plan(fmt: Format, rules: Rules, carrier: Carrier, codes: Specials9, results: Results, in_carrier: bool) -> Plan | None:
+def _plan(fmt: Format, rules: Rules, carrier: Carrier, codes: SpecialCodes, results: Results, in_carrier: bool) -> Plan | None:
     mode = round_parameters(rules)
     match fmt:
         case FloatFormat():
@@ -313,18 +174,6 @@ def _plan(fmt: Format, rules: Rules, carrier: Carrier, codes: Specials9, results
             table = _table(fmt, rules, carrier, in_carrier)
             fits = carrier is BINARY256 or not mode.random_bits or (carrier.bits == 64 and table.reach <= 62 - carrier.trailing)
             return Plan("table", carrier, True, table, results, mode) if fits else None
-
-
-@lru_cache(maxsize=4096)
-def holds(carrier: Carrier, fmt: Format) -> bool:
-    """Whether a carrier holds every value of a format."""
-    match fmt:
-        case FloatFormat():
-            return all(exact_in(v, carrier) for v in (fmt.max, fmt.min_positive, fmt.min_normal * (2 - fmt.epsilon)))
-        case FixedFormat():
-            return all(exact_in(v, carrier) for v in (fmt.max, fmt.min, fmt.quantum))
-        case CodebookFormat():
-            return all(exact_in(v, carrier) for v in fmt.values)
 
 
 def _gap(fmt: FloatFormat) -> Gap | None:
@@ -356,7 +205,7 @@ def _is_general(fmt: FloatFormat, rule: Rule, carrier: Carrier) -> bool:
     return not (regular and within) or rule.absolute or rule.lowest_away
 
 
-def _float_target(fmt: FloatFormat, rule: Rule, carrier: Carrier, codes: Specials9, in_carrier: bool) -> Target:
+def _float_target(fmt: FloatFormat, rule: Rule, carrier: Carrier, codes: SpecialCodes, in_carrier: bool) -> Target:
     if in_carrier:
         represent = lambda code: pattern(fmt.exact(code), carrier)  # noqa: E731
         sign = signed(1 << carrier.sign_shift, carrier.bits) if fmt.signed else 0

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import compiled, engines, lookup
-from .plans import BINARY256, Plan, Rules
+from .plans import Plan
 from .random import aligned
-from .sources import Operand, pattern_dtype
+from .sources import Operand
 
 Array = npt.NDArray[Any]
 

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from . import engines
 from ._core.fixed import Grid
 from ._core.parameters import BINARY32, BINARY64, Carrier, Source
+from .carriers import BINARY256, holds, pattern, signed
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Format, Subnormals
 from .named import get_format
-from .plans import BINARY256, fixed_grid, holds, pattern, signed, source_plan
+from .plans import fixed_grid, source_plan
 
 Array = npt.NDArray[Any]
 
@@ -120,7 +121,7 @@ def operand_of(x: Any) -> Operand:
     if isinstance(x, Operand):
         return x
     array = np.asarray(x)
-    if array.dtype.kind == "O" or array.dtype.kind in "bcSUVmM" and dtype_format(array.dtype) is None:
+    if array.dtype.kind == "O" or (array.dtype.kind in "bcSUVmM" and dtype_format(array.dtype) is None):
         raise TypeError(f"x has dtype {array.dtype}; it must hold real numbers: floats, integers or ml_dtypes types")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))

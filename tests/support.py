@@ -59,7 +59,7 @@ def operands(fmt):
     """Every value and midpoint of a format of at most 8 bits and their neighbours in float64, the ends, and specials."""
     values = {v for v in nf.value_table(fmt) if isinstance(v, Fraction)}
     if isinstance(fmt, nf.FloatFormat):
-        quantum = fmt.max - sorted(values)[-2]
+        quantum = fmt.max - max((v for v in values if v != fmt.max), default=0)
         values |= {fmt.max + quantum, fmt.max + 2 * quantum, 3 * fmt.max, 8 * fmt.max}
     if isinstance(fmt, nf.FixedFormat):
         values |= {v * fmt.quantum for v in range(fmt.min_integer - 3, fmt.min_integer)}

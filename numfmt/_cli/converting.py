@@ -16,13 +16,15 @@ import numpy.typing as npt
 from .. import __version__
 from .._core.parameters import BINARY64
 from ..arrays import convert, decode, encode, quantize
+from ..carriers import exact_in, pattern
 from ..explain import round_exactly
 from ..formats import CodebookFormat, FixedFormat, FloatFormat, Format
 from ..named import get_format
-from ..plans import Rules, exact_in, pattern, resolve
+from ..plans import resolve
 from ..platforms import get_platform
 from ..random import Seed, key_of, random_bits
 from ..sources import code_dtype, result_dtype
+from ..specials import Rules
 from .files import Input, bad, kind_of, opened, read_csv, read_hex, read_npy, read_raw, sidecar_of
 from .numbers import parse_value
 from .output import Progress, atomic, binary_stdout, is_stdout, stdout_file

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format
 from ..named import NAMED, get_format, list_formats, source_of
-from ..plans import Rules, resolve, special_codes
+from ..plans import resolve
 from ..platforms import PLATFORMS
 from ..rounding import Platform, Rounding
+from ..specials import Rules, special_codes
 from .fields import check_size, layout_of, widths_of
 from .numbers import decimal_text, fraction_text, hex_float, power_text, short_decimal
 from .screen import OK, Paint, code_text, columns, put, put_json, wants_colour

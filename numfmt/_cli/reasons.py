@@ -7,8 +7,8 @@ from fractions import Fraction
 from math import floor
 
 from ..formats import CodebookFormat, Exact, FloatFormat, Format
-from ..plans import Rules
 from ..rounding import Overflow, Rounding
+from ..specials import Rules
 from .ladder import ladder
 from .numbers import fraction_text, power_text, short_decimal
 

@@ -19,9 +19,10 @@ import numpy.typing as npt
 from .. import __version__, engines
 from .._core.parameters import BINARY32
 from ..arrays import decode, encode, value_table
+from ..carriers import BINARY256, pattern
 from ..formats import CodebookFormat, Exact, Format
 from ..named import get_format, list_formats
-from ..plans import BINARY256, encode_plan, pattern, resolve
+from ..plans import encode_plan, resolve
 from ..rounding import Rounding
 from .reasons import NEAREST
 from .screen import MISMATCH, OK, Paint, columns, put, put_json, wants_colour
