@@ -70,18 +70,44 @@ def ours(x: np.ndarray, size: int) -> list[Contender]:
     made: list[Contender] = []
     for name in ("e4m3fn", "e2m1", "bfloat16", "e5m7"):
         for label, options in (("", {}), (", 1 thread", {"threads": 1})):
-            made.append(Contender("quantize", f"numfmt {name}{label}", lambda n=name, o=options: nf.quantize(x, n, out=values, **o), 8, size))
+            made.append(
+                Contender(
+                    "quantize",
+                    f"numfmt {name}{label}",
+                    lambda n=name, o=options: nf.quantize(x, n, out=values, **o),
+                    8,
+                    size,
+                )
+            )
     for name in ("e4m3fn", "e2m1", "bfloat16", "e5m7"):
-        made.append(Contender("quantize", f"numfmt {name}, no Numba", without_numba(lambda n=name: nf.quantize(x, n, out=values)), 8, size))
+        made.append(
+            Contender(
+                "quantize",
+                f"numfmt {name}, no Numba",
+                without_numba(lambda n=name: nf.quantize(x, n, out=values)),
+                8,
+                size,
+            )
+        )
     for name in ("binary8p3se", "q3.4"):
         made.append(Contender("quantize", f"numfmt {name}", lambda n=name: nf.quantize(x, n, out=values), 8, size))
     made += [
-        Contender("stochastic", "numfmt e4m3fn, words made in the loop", lambda: nf.quantize(x, "e4m3fn", rounding="stochastic", seed=0, out=values), 8, size),
+        Contender(
+            "stochastic",
+            "numfmt e4m3fn, words made in the loop",
+            lambda: nf.quantize(x, "e4m3fn", rounding="stochastic", seed=0, out=values),
+            8,
+            size,
+        ),
         Contender("stochastic", "numfmt random_bits alone", lambda: nf.random_bits(0, size, out=words), 4, size),
         Contender("encode", "numfmt e4m3fn", lambda: nf.encode(x, "e4m3fn", out=codes), 5, size),
-        Contender("encode", "numfmt e4m3fn, no Numba", without_numba(lambda: nf.encode(x, "e4m3fn", out=codes)), 5, size),
+        Contender(
+            "encode", "numfmt e4m3fn, no Numba", without_numba(lambda: nf.encode(x, "e4m3fn", out=codes)), 5, size
+        ),
         Contender("decode", "numfmt e4m3fn", lambda: nf.decode(codes, "e4m3fn", out=values), 5, size),
-        Contender("decode", "numfmt e4m3fn, no Numba", without_numba(lambda: nf.decode(codes, "e4m3fn", out=values)), 5, size),
+        Contender(
+            "decode", "numfmt e4m3fn, no Numba", without_numba(lambda: nf.decode(codes, "e4m3fn", out=values)), 5, size
+        ),
     ]
     return made
 
@@ -98,16 +124,30 @@ def peers(x: np.ndarray) -> list[Contender]:
     few, fewer = x[: 1 << 20], x[: 1 << 14]
     e4m3 = np.dtype(ml_dtypes.float8_e4m3fn)
     cast = few.astype(e4m3)
-    made.append(Contender("quantize", "ml_dtypes e4m3fn", quiet(lambda: few.astype(e4m3).astype(np.float32)), 8, few.size))
-    made.append(Contender("quantize", "ml_dtypes bfloat16", quiet(lambda: few.astype(ml_dtypes.bfloat16).astype(np.float32)), 8, few.size))
+    made.append(
+        Contender("quantize", "ml_dtypes e4m3fn", quiet(lambda: few.astype(e4m3).astype(np.float32)), 8, few.size)
+    )
+    made.append(
+        Contender(
+            "quantize",
+            "ml_dtypes bfloat16",
+            quiet(lambda: few.astype(ml_dtypes.bfloat16).astype(np.float32)),
+            8,
+            few.size,
+        )
+    )
     made.append(Contender("encode", "ml_dtypes e4m3fn", quiet(lambda: few.astype(e4m3)), 5, few.size))
     made.append(Contender("decode", "ml_dtypes e4m3fn", lambda: cast.astype(np.float32), 5, few.size))
     if has("torch"):
         import torch
 
         tensor = torch.from_numpy(x)
-        made.append(Contender("quantize", "torch e4m3fn", lambda: tensor.to(torch.float8_e4m3fn).to(torch.float32), 8, x.size))
-        made.append(Contender("quantize", "torch bfloat16", lambda: tensor.to(torch.bfloat16).to(torch.float32), 8, x.size))
+        made.append(
+            Contender("quantize", "torch e4m3fn", lambda: tensor.to(torch.float8_e4m3fn).to(torch.float32), 8, x.size)
+        )
+        made.append(
+            Contender("quantize", "torch bfloat16", lambda: tensor.to(torch.bfloat16).to(torch.float32), 8, x.size)
+        )
         made.append(Contender("encode", "torch e4m3fn", lambda: tensor.to(torch.float8_e4m3fn), 5, x.size))
     if has("jax"):
         import jax
@@ -116,12 +156,18 @@ def peers(x: np.ndarray) -> list[Contender]:
         array = jnp.asarray(x)
         for name, dtype in (("e4m3fn", jnp.float8_e4m3fn), ("bfloat16", jnp.bfloat16)):
             there = jax.jit(lambda v, d=dtype: v.astype(d).astype(jnp.float32))
-            made.append(Contender("quantize", f"jax jit {name}", lambda f=there: f(array).block_until_ready(), 8, x.size))
+            made.append(
+                Contender("quantize", f"jax jit {name}", lambda f=there: f(array).block_until_ready(), 8, x.size)
+            )
     if has("gfloat"):
         import gfloat
         from gfloat.formats import format_info_ocp_e4m3
 
-        made.append(Contender("quantize", "gfloat e4m3fn", lambda: gfloat.round_ndarray(format_info_ocp_e4m3, fewer), 8, fewer.size))
+        made.append(
+            Contender(
+                "quantize", "gfloat e4m3fn", lambda: gfloat.round_ndarray(format_info_ocp_e4m3, fewer), 8, fewer.size
+            )
+        )
     if has("verifloat"):
         made += verifloat_contenders(fewer)
     return made
@@ -190,7 +236,9 @@ def start_up() -> None:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "NUMFMT_CACHE_DIR": folder, "PYTHONPATH": os.getcwd()}
         for label in ("first process", "later process"):
-            run = subprocess.run([sys.executable, "-c", START], env=environment, capture_output=True, text=True, check=True)
+            run = subprocess.run(
+                [sys.executable, "-c", START], env=environment, capture_output=True, text=True, check=True
+            )
             total, own, small, first, after = map(float, run.stdout.split())
             print(f"{label}: import {total:.3f} s (of it numfmt {own:.3f} s); 10 elements {small * 1e6:.0f} µs, "
                   f"after a large array {after * 1e6:.0f} µs; first large array {first:.2f} s")  # fmt: skip
@@ -224,7 +272,9 @@ def all_patterns() -> int:
         wrong += int(np.count_nonzero(codes != expected))
         x += np.uint32(step) if start + step < 1 << 32 else np.uint32(0)
     total = time.perf_counter() - begin
-    print(f"all 2**32 float32 patterns to e4m3fn: {wrong} differ from {judge}; {total:.1f} s, numfmt {ours_s:.1f} s, {judge} {judge_s:.1f} s")
+    print(
+        f"all 2**32 float32 patterns to e4m3fn: {wrong} differ from {judge}; {total:.1f} s, numfmt {ours_s:.1f} s, {judge} {judge_s:.1f} s"
+    )
     return int(wrong > 0)
 
 
@@ -246,7 +296,9 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=24, metavar="N", help="2**N elements (default 24)")
     parser.add_argument("--rounds", type=int, default=9, help="rounds of all contenders in turn (default 9)")
     parser.add_argument("--only", metavar="TEXT", default="", help="only contenders whose group or name holds TEXT")
-    parser.add_argument("--all-patterns", action="store_true", help="all 2**32 float32 patterns against an independent cast")
+    parser.add_argument(
+        "--all-patterns", action="store_true", help="all 2**32 float32 patterns against an independent cast"
+    )
     parser.add_argument("--no-start-up", action="store_true", help="leave out import and first-call times")
     options = parser.parse_args()
     print(versions())

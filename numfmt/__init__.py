@@ -1,8 +1,8 @@
 """numfmt: a bit-exact emulator of number formats.
 
-    >>> import numfmt as nf
-    >>> nf.quantize([0.1, 1.7, 300.0], "e4m3fn").tolist()
-    [0.1015625, 1.75, 288.0]
+>>> import numfmt as nf
+>>> nf.quantize([0.1, 1.7, 300.0], "e4m3fn").tolist()
+[0.1015625, 1.75, 288.0]
 """
 
 from .arrays import convert, decode, encode, exact, quantize, value_table

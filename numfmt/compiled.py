@@ -68,7 +68,9 @@ def engine_for(plan: Plan, size: int, in_carrier: bool, random: RandomSource | N
         return None
     p = parameter_vector(plan)
 
-    def engine(plan: Plan, patterns: Any, random: RandomSource | None, start: int, out: Array, in_carrier: bool) -> None:
+    def engine(
+        plan: Plan, patterns: Any, random: RandomSource | None, start: int, out: Array, in_carrier: bool
+    ) -> None:
         if in_carrier:
             out = out.view(patterns.dtype)
         if random is None:

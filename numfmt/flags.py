@@ -1,6 +1,6 @@
 """IEEE exception flags of an encoding, from what rounding without the range's ends would give.
 
-    16 invalid   8 division by zero   4 overflow   2 underflow   1 inexact     (TestFloat, RISC-V fflags)
+16 invalid   8 division by zero   4 overflow   2 underflow   1 inexact     (TestFloat, RISC-V fflags)
 """
 
 from __future__ import annotations

@@ -98,16 +98,20 @@ class FloatFormat:
             raise ValueError(f"precision {self.precision} is given; it must be 1 to {MAX_PRECISION}, that of binary256")
         if self.exponent_bits < 1:
             raise ValueError(
-                f"{self.bits} bits with precision {self.precision} leave {self.exponent_bits} exponent bits; at least 1 is needed"
+                f"{self.bits} bits with precision {self.precision} leave {self.exponent_bits} exponent bits; 1 is least"
             )
         if self.specials is Specials.IEEE and self.trailing_bits == 0:
-            raise ValueError("a format without trailing significand bits cannot have IEEE specials; use fn, fnuz, uz or f")
+            raise ValueError(
+                "a format without trailing significand bits cannot have IEEE specials; use fn, fnuz, uz or f"
+            )
         if not self.signed and self.specials is Specials.FNUZ:
             raise ValueError("an unsigned format has no -0 to hold a NaN; use fn or uz")
         if not self.zero and (self.subnormals is not Subnormals.NORMAL or self.signed):
             raise ValueError("a format without zero must be unsigned and have subnormals='normal' (E8M0)")
         if self.max_code < 1:
-            raise ValueError(f"{self.bits} bits with specials {self.specials.value!r} leave no finite value beside zero")
+            raise ValueError(
+                f"{self.bits} bits with specials {self.specials.value!r} leave no finite value beside zero"
+            )
 
     @classmethod
     def from_fields(

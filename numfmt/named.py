@@ -162,13 +162,7 @@ def p3109(k: int, p: int, signed: bool, extended: bool) -> FloatFormat:
 
 def p3109_names(widths: range = range(3, 17)) -> list[str]:
     """Names of all P3109 formats of the given widths."""
-    return [
-        f"binary{k}p{p}{s}{d}"
-        for k in widths
-        for s in "su"
-        for p in range(1, k + (s == "u"))
-        for d in "ef"
-    ]
+    return [f"binary{k}p{p}{s}{d}" for k in widths for s in "su" for p in range(1, k + (s == "u")) for d in "ef"]
 
 
 @lru_cache(maxsize=4096)
@@ -185,7 +179,9 @@ def _parse(name: str) -> Format:
         u, e, m, bias, suffix = match.groups(default="")
         unsigned = u == "u" or suffix == "fnu"
         if int(m) == 0 and not suffix:
-            raise ValueError(f"{name!r} has no trailing significand bits; say which codes are special, as in {compact}fn or {compact}f")
+            raise ValueError(
+                f"{name!r} has no trailing significand bits; say which codes are special, as in {compact}fn or {compact}f"
+            )
         return _float(int(e), int(m), int(bias) if bias else None, signed=not unsigned, specials=SUFFIXES[suffix])
     if match := _INTEGER.fullmatch(compact):
         return FixedFormat(int(match[2]), signed=not match[1])
@@ -196,7 +192,9 @@ def _parse(name: str) -> Format:
         return FixedFormat(int(match[2]), int(match[2]) - int(match[3]), signed=not match[1])
     if match := _CALL.fullmatch(text):
         return _call(name, match[1], [part.strip() for part in match[2].split(",") if part.strip()])
-    raise ValueError(unknown("format", name, [n for n, e in NAMED.items()] + [a for e in NAMED.values() for a in e.aliases]))
+    raise ValueError(
+        unknown("format", name, [n for n, e in NAMED.items()] + [a for e in NAMED.values() for a in e.aliases])
+    )
 
 
 def _call(name: str, kind: str, arguments: list[str]) -> Format:
@@ -233,7 +231,9 @@ def _call(name: str, kind: str, arguments: list[str]) -> Format:
     else:
         raise ValueError(f"{name!r} is given; formats written as a call are float(…), fixed(…) and codebook(…)")
     if options or positional:
-        raise ValueError(f"{name!r} has an argument {next(iter(options), None) or positional[0]!r} that {kind}(…) does not take")
+        raise ValueError(
+            f"{name!r} has an argument {next(iter(options), None) or positional[0]!r} that {kind}(…) does not take"
+        )
     return made
 
 

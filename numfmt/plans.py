@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,9 @@ def round_parameters(rules: Rules) -> Round:
     return Round(*_MODES[rules.rounding], n, 2 ** (n - 1) - 1 if n else 0)
 
 
-def _plan(fmt: Format, rules: Rules, carrier: Carrier, codes: SpecialCodes, results: Results, in_carrier: bool) -> Plan | None:
+def _plan(
+    fmt: Format, rules: Rules, carrier: Carrier, codes: SpecialCodes, results: Results, in_carrier: bool
+) -> Plan | None:
     mode = round_parameters(rules)
     match fmt:
         case FloatFormat():
@@ -159,9 +162,15 @@ def _plan(fmt: Format, rules: Rules, carrier: Carrier, codes: SpecialCodes, resu
             target = _float_target(fmt, rules.rule, carrier, codes, in_carrier and gap is None)
             if gap is None:
                 fits = in_carrier or _codes_fit(fmt, carrier)
-                return Plan("float", carrier, _is_general(fmt, rules.rule, carrier), target, results, mode) if fits else None
+                return (
+                    Plan("float", carrier, _is_general(fmt, rules.rule, carrier), target, results, mode)
+                    if fits
+                    else None
+                )
             # A fraction of the hole takes t + FRACTION_BITS bits.
-            fits = _codes_fit(fmt, carrier) and (not mode.random_bits or fmt.trailing_bits + FRACTION_BITS < carrier.sign_shift)
+            fits = _codes_fit(fmt, carrier) and (
+                not mode.random_bits or fmt.trailing_bits + FRACTION_BITS < carrier.sign_shift
+            )
             fits = fits and (not in_carrier or holds(carrier, fmt))
             source = source_plan(fmt, carrier) if in_carrier and fits else None
             return Plan("gapped", carrier, True, target, results, mode, gap, source) if fits else None
@@ -172,7 +181,11 @@ def _plan(fmt: Format, rules: Rules, carrier: Carrier, codes: SpecialCodes, resu
             return Plan("fixed", carrier, True, grid, results, mode) if fits else None
         case CodebookFormat():
             table = _table(fmt, rules, carrier, in_carrier)
-            fits = carrier is BINARY256 or not mode.random_bits or (carrier.bits == 64 and table.reach <= 62 - carrier.trailing)
+            fits = (
+                carrier is BINARY256
+                or not mode.random_bits
+                or (carrier.bits == 64 and table.reach <= 62 - carrier.trailing)
+            )
             return Plan("table", carrier, True, table, results, mode) if fits else None
 
 
@@ -287,7 +300,7 @@ def _table(fmt: CodebookFormat, rules: Rules, carrier: Carrier, in_carrier: bool
     values = sorted(set(fmt.values))
     result = [pattern(v, carrier) if in_carrier else fmt.values.index(v) for v in values]
     depth = len(values).bit_length()
-    pairs = list(zip(values, values[1:], strict=False))
+    pairs = list(pairwise(values))
     at, above = _keys(values, carrier)
     middle_at, middle_above = _keys([(a + b) / 2 for a, b in pairs], carrier)
     at += [carrier.magnitude_mask] * (2**depth - len(values))

@@ -61,7 +61,9 @@ def random_bits(
     if out is None:
         out = np.empty(size, np.uint32)
     elif out.shape != size or out.dtype != np.uint32 or not out.flags.c_contiguous:
-        raise ValueError(f"out has shape {out.shape} and dtype {out.dtype}; it must be a contiguous uint32 array of shape {size}")
+        raise ValueError(
+            f"out has shape {out.shape} and dtype {out.dtype}; it must be a contiguous uint32 array of shape {size}"
+        )
     if not 0 <= offset <= 2**64 - prod(size, start=1):
         raise ValueError(f"offset {offset} is given; the last index must stay below 2**64")
     fill_random(key, offset, out.reshape(-1))

@@ -30,7 +30,9 @@ class _Named(StrEnum):
 def unknown(kind: str, name: str, known: list[str]) -> str:
     """One sentence for an unknown name, with the nearest known ones."""
     near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
+    hint = (
+        f"nearest: {', '.join(near)}" if near else f"known: {', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
+    )
     return f"unknown {kind} {name!r}; {hint}"
 
 

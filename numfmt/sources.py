@@ -208,7 +208,8 @@ def _in(value: Fraction, fmt: FloatFormat, carrier: Carrier) -> bool:
 def result_dtype(dtype: np.dtype[Any], fmt: Format) -> np.dtype[Any]:
     """Dtype of `quantize`: the operand's if every possible result is exact in it, else float32, else float64."""
     source = dtype_format(dtype)
-    assert source is not None and not isinstance(source, CodebookFormat)
+    assert source is not None
+    assert not isinstance(source, CodebookFormat)
     candidates = [np.dtype(np.float32)]
     if dtype in FLOATS:
         candidates.insert(0, dtype)
@@ -242,7 +243,9 @@ def decode_codes(codes: Array, fmt: Format, carrier: Carrier) -> Any:
     if carrier is BINARY256 or fmt.bits > 64:
         return [exact_pattern(int(code), fmt, carrier) for code in codes.tolist()]
     if codes.dtype.kind == "i" or fmt.bits < 8 * codes.dtype.itemsize:
-        codes = codes & codes.dtype.type(min(2**fmt.bits - 1, np.iinfo(codes.dtype).max if codes.dtype.kind == "u" else -1))
+        codes = codes & codes.dtype.type(
+            min(2**fmt.bits - 1, np.iinfo(codes.dtype).max if codes.dtype.kind == "u" else -1)
+        )
     if fmt.bits <= 16:
         return decode_table(fmt, carrier).take(codes.astype(np.intp), mode="wrap")
     wide = codes.astype(f"uint{carrier.bits}").view(pattern_dtype(carrier))

@@ -1,12 +1,15 @@
 """What several tests share: operands that meet every corner of a format, and comparison of bits."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
 import numfmt as nf
 
-DETERMINISTIC = [r.value for r in nf.Rounding if not r.is_stochastic and not r.value.endswith(("_positive", "_negative"))]
+DETERMINISTIC = [
+    r.value for r in nf.Rounding if not r.is_stochastic and not r.value.endswith(("_positive", "_negative"))
+]
 DETERMINISTIC += ["toward_positive", "toward_negative"]
 FIXED_ONLY = ["ties_to_positive", "ties_to_negative"]
 OVERFLOWS = [o.value for o in nf.Overflow]
@@ -49,7 +52,7 @@ def stratified_float64(step=1):
 def boundaries(values):
     """Values, their midpoints and what lies just beside both, with both signs, as sorted distinct float64."""
     values = sorted(values)
-    exact = values + [(a + b) / 2 for a, b in zip(values, values[1:], strict=False)]
+    exact = values + [(a + b) / 2 for a, b in pairwise(values)]
     center = np.array([float(v) for v in exact])
     points = np.concatenate([center, np.nextafter(center, np.inf), np.nextafter(center, -np.inf)])
     return np.unique(np.concatenate([points, -points]))
@@ -69,6 +72,7 @@ def operands(fmt):
 
 def exactly(x):
     """The exact reals (or special words) of a float array, as the oracle takes them."""
+
     def one(v):
         if np.isnan(v):
             return "nan"
@@ -97,4 +101,6 @@ def assert_same_bits(got, expected, what=""):
     differs = np.flatnonzero(got.reshape(-1) != expected.reshape(-1))
     if differs.size:
         i = differs[0]
-        raise AssertionError(f"{what}: {differs.size} differ, first at {i}: {got.flat[i]:#x} instead of {expected.flat[i]:#x}")
+        raise AssertionError(
+            f"{what}: {differs.size} differ, first at {i}: {got.flat[i]:#x} instead of {expected.flat[i]:#x}"
+        )

@@ -13,7 +13,18 @@ import numfmt as nf
 from tests.support import assert_same_bits, stratified_float32
 
 X = np.random.default_rng(0).standard_normal((6, 5, 4)).astype(np.float32) * 10
-DTYPES = [np.float16, np.float32, np.float64, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, np.int8, np.uint8, np.int32, np.int64, np.uint64]
+DTYPES = [
+    np.float16,
+    np.float32,
+    np.float64,
+    ml_dtypes.bfloat16,
+    ml_dtypes.float8_e5m2,
+    np.int8,
+    np.uint8,
+    np.int32,
+    np.int64,
+    np.uint64,
+]
 
 
 @pytest.mark.parametrize("view", [
@@ -24,7 +35,9 @@ def test_any_stride_shape_and_byte_order_gives_the_elements_own_codes(view):
     x = np.asarray(view(X))
     expected = np.array([int(nf.encode(float(v), "e4m3fn")) for v in x.reshape(-1)], np.uint8).reshape(x.shape)
     assert_same_bits(nf.encode(x, "e4m3fn"), expected)
-    assert_same_bits(np.asarray(nf.quantize(x, "e4m3fn"), np.float64), np.asarray(nf.decode(expected, "e4m3fn"), np.float64))
+    assert_same_bits(
+        np.asarray(nf.quantize(x, "e4m3fn"), np.float64), np.asarray(nf.decode(expected, "e4m3fn"), np.float64)
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -79,7 +92,10 @@ def test_rounding_is_idempotent_and_monotone(codes, name, rounding):
     assert_same_bits(nf.quantize(q, name, rounding=rounding, overflow="saturate"), q)
 
 
-@given(hnp.arrays(np.uint32, st.integers(0, 300)), st.sampled_from(["e4m3fn", "bfloat16", "float16", "binary8p3se", "e2m1"]))
+@given(
+    hnp.arrays(np.uint32, st.integers(0, 300)),
+    st.sampled_from(["e4m3fn", "bfloat16", "float16", "binary8p3se", "e2m1"]),
+)
 def test_rounding_is_sign_symmetric_and_directed_modes_enclose(codes, name):
     x = codes.view(np.float32)
     x = x[np.isfinite(x)]
@@ -92,7 +108,23 @@ def test_rounding_is_sign_symmetric_and_directed_modes_enclose(codes, name):
     assert ((up >= x) | ~inside).all()
 
 
-@pytest.mark.parametrize("name", ["e4m3fn", "e5m2", "e2m1", "e8m0", "e4m3fnuz", "binary8p3se", "bf16", "float16", "int8", "q3.4", "nf4", "dlfloat16"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "e4m3fn",
+        "e5m2",
+        "e2m1",
+        "e8m0",
+        "e4m3fnuz",
+        "binary8p3se",
+        "bf16",
+        "float16",
+        "int8",
+        "q3.4",
+        "nf4",
+        "dlfloat16",
+    ],
+)
 def test_decoded_codes_encode_to_themselves_where_decoding_is_injective(name):
     fmt = nf.get_format(name)
     codes = np.arange(2**fmt.bits).astype(nf.encode(0.0, name).dtype)
@@ -158,7 +190,19 @@ def test_out_is_filled_and_checked():
         nf.encode(X, "e4m3fn", out=frozen)
 
 
-@pytest.mark.parametrize("bad", [np.array([True]), np.array([1j]), np.array(["a"]), np.array([None]), np.array([1], np.longdouble), "text", 1j, 2**70])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.array([True]),
+        np.array([1j]),
+        np.array(["a"]),
+        np.array([None]),
+        np.array([1], np.longdouble),
+        "text",
+        1j,
+        2**70,
+    ],
+)
 def test_what_is_not_a_real_number_is_a_type_error(bad):
     with pytest.raises(TypeError, match="dtype"):
         nf.encode(bad, "e4m3fn")

@@ -23,7 +23,9 @@ FORMATS = [
     "uq0.8", "fixed(bits=7, fraction=3, sign_magnitude=yes)", "nf4", "fp4_bnb", "binary", "codebook(-3, -1, 2, 5)",
 ]  # fmt: skip
 RANDOM = np.random.default_rng(17)
-SINGLE = np.concatenate([stratified_float32()[::7], RANDOM.integers(0, 2**32, 20000, dtype=np.uint64).astype(np.uint32).view(np.float32)])
+SINGLE = np.concatenate(
+    [stratified_float32()[::7], RANDOM.integers(0, 2**32, 20000, dtype=np.uint64).astype(np.uint32).view(np.float32)]
+)
 DOUBLE = np.concatenate([stratified_float64(40), RANDOM.integers(0, 2**63, 4000).view(np.float64)])
 
 
@@ -46,17 +48,29 @@ def with_tables(plan, convert):
     """The plan with its tables, if it has any, as other arrays."""
     if plan.kernel != "table":
         return plan
-    return dataclasses.replace(plan, parameters=Table(*(convert(f) if isinstance(f, np.ndarray) else f for f in plan.parameters)))
+    return dataclasses.replace(
+        plan, parameters=Table(*(convert(f) if isinstance(f, np.ndarray) else f for f in plan.parameters))
+    )
 
 
 def cases():
     for name in FORMATS:
         for carrier in (BINARY32, BINARY64):
             for in_carrier in (False, True):
-                for rounding, bits in (("ties_to_even", None), ("toward_negative", None), ("to_odd", None), ("stochastic_c", 5), ("stochastic", None)):
+                for rounding, bits in (
+                    ("ties_to_even", None),
+                    ("toward_negative", None),
+                    ("to_odd", None),
+                    ("stochastic_c", 5),
+                    ("stochastic", None),
+                ):
                     plan = plan_of(name, carrier, in_carrier, rounding, None, bits)
                     if plan is not None:
-                        yield pytest.param(plan, in_carrier, id=f"{name}-{carrier.bits}-{'quantize' if in_carrier else 'encode'}-{rounding}")
+                        yield pytest.param(
+                            plan,
+                            in_carrier,
+                            id=f"{name}-{carrier.bits}-{'quantize' if in_carrier else 'encode'}-{rounding}",
+                        )
 
 
 @pytest.mark.parametrize(("plan", "in_carrier"), list(cases()))
@@ -91,7 +105,9 @@ def test_numba_equals_numpy(name, in_carrier, monkeypatch):
             engine = compiled.engine_for(plan, x.size, in_carrier, source)
             out = np.empty(x.size, x.dtype)
             engine(plan, x, source, 0, out, in_carrier)
-            assert_same_bits(out, engines.apply(plan, x, words if source else None, in_carrier), f"{name} {rounding} {carrier.bits}")
+            assert_same_bits(
+                out, engines.apply(plan, x, words if source else None, in_carrier), f"{name} {rounding} {carrier.bits}"
+            )
 
 
 @numba
@@ -148,10 +164,18 @@ def test_no_lookup_table_where_the_top_bits_do_not_decide():
 def jax_cases():
     for name in FORMATS:
         for in_carrier in (False, True):
-            for rounding, bits in (("ties_to_even", None), ("toward_positive", None), ("to_odd", None), ("stochastic_b", 7), ("stochastic", None)):
+            for rounding, bits in (
+                ("ties_to_even", None),
+                ("toward_positive", None),
+                ("to_odd", None),
+                ("stochastic_b", 7),
+                ("stochastic", None),
+            ):
                 plan = plan_of(name, BINARY32, in_carrier, rounding, None, bits)
                 if plan is not None:
-                    yield pytest.param(plan, in_carrier, id=f"{name}-{'quantize' if in_carrier else 'encode'}-{rounding}")
+                    yield pytest.param(
+                        plan, in_carrier, id=f"{name}-{'quantize' if in_carrier else 'encode'}-{rounding}"
+                    )
 
 
 @pytest.mark.parametrize(("plan", "in_carrier"), list(jax_cases()))
@@ -186,12 +210,24 @@ def test_traced_parameters_give_the_bits_of_static_ones():
     x = patterns(BINARY32)
     for kernel in (floating.encode, floating.quantize):
         traced = jax.jit(lambda b, t, r, m, kernel=kernel: kernel(b, None, BINARY32, t, r, m, True, xp=jnp))
-        for name in ("e4m3fn", "e5m2", "e4m3fnuz", "binary8p3se", "binary8p1ue", "e8m0", "bfloat16", "e5m7b20", "ue5m3"):
+        for name in (
+            "e4m3fn",
+            "e5m2",
+            "e4m3fnuz",
+            "binary8p3se",
+            "binary8p1ue",
+            "e8m0",
+            "bfloat16",
+            "e5m7b20",
+            "ue5m3",
+        ):
             for rounding in ("ties_to_even", "toward_zero", "toward_negative", "to_odd"):
                 plan = plan_of(name, BINARY32, kernel is floating.quantize, rounding)
                 got = traced(jnp.asarray(x), plan.parameters, plan.results, plan.mode)
                 assert got.dtype == jnp.int32
-                assert_same_bits(np.asarray(got), engines.apply(plan, x, None, kernel is floating.quantize), f"{name} {rounding}")
+                assert_same_bits(
+                    np.asarray(got), engines.apply(plan, x, None, kernel is floating.quantize), f"{name} {rounding}"
+                )
         assert traced._cache_size() == 1
 
 
@@ -212,11 +248,15 @@ def test_jax_gives_the_same_bits_with_64_bit_types_enabled():
         jnp = jax.numpy
         for name in ("e4m3fn", "bfloat16", "q3.4", "e8m0"):
             plan = plan_of(name, BINARY32)
-            got = jax.jit(lambda b, plan=plan: engines.apply(plan, b, None, False, jnp))(jnp.asarray(patterns(BINARY32)))
+            got = jax.jit(lambda b, plan=plan: engines.apply(plan, b, None, False, jnp))(
+                jnp.asarray(patterns(BINARY32))
+            )
             assert got.dtype == jnp.int32
             assert_same_bits(np.asarray(got), engines.apply(plan, patterns(BINARY32), None, False), name)
             wide = plan_of(name, BINARY64)
-            got = jax.jit(lambda b, wide=wide: engines.apply(wide, b, None, False, jnp))(jnp.asarray(patterns(BINARY64)))
+            got = jax.jit(lambda b, wide=wide: engines.apply(wide, b, None, False, jnp))(
+                jnp.asarray(patterns(BINARY64))
+            )
             assert_same_bits(np.asarray(got), engines.apply(wide, patterns(BINARY64), None, False), name)
 
 
@@ -259,7 +299,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_forked_child_gives_the_same_bits():
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKING], capture_output=True, text=True, timeout=100, check=False)
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING], capture_output=True, text=True, timeout=100, check=False
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -284,7 +326,12 @@ def test_an_edited_kernel_changes_the_bits_of_cached_loops(tmp_path):
 
     def first_code():
         run = subprocess.run(
-            [sys.executable, "-c", EDITED, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=100, check=True
+            [sys.executable, "-c", EDITED, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=100,
+            check=True,
         )
         return run.stdout.split()
 
@@ -303,16 +350,28 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
     blocked.write_text("not a directory")
     environment = {"NUMFMT_CACHE_DIR": str(blocked), "PATH": "", "HOME": str(tmp_path)}
     root = str(Path(nf.__file__).parent.parent)
-    run = subprocess.run([sys.executable, "-c", EDITED, root], capture_output=True, text=True, env=environment, timeout=100, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", EDITED, root], capture_output=True, text=True, env=environment, timeout=100, check=True
+    )
     assert run.stdout.split() == ["56", "compiled"]
 
 
 def test_without_numba_everything_gives_the_same_bits(monkeypatch):
     x = np.random.default_rng(1).standard_normal(1 << 17).astype(np.float32)
-    jobs = [("e4m3fn", {}), ("bf16", {}), ("float16", {}), ("q3.4", {}), ("nf4", {}), ("e4m3fn", {"rounding": "stochastic", "seed": (1, 2)})]
+    jobs = [
+        ("e4m3fn", {}),
+        ("bf16", {}),
+        ("float16", {}),
+        ("q3.4", {}),
+        ("nf4", {}),
+        ("e4m3fn", {"rounding": "stochastic", "seed": (1, 2)}),
+    ]
     with_numba = [(nf.encode(x, n, **o), nf.quantize(x, n, **o)) for n, o in jobs]
     monkeypatch.setattr(compiled, "_loop", lambda *_: None)
     for (name, options), (codes, values) in zip(jobs, with_numba, strict=True):
         assert_same_bits(nf.encode(x, name, **options), codes, name)
         assert_same_bits(nf.quantize(x, name, **options), values, name)
-    assert_same_bits(nf.random_bits(3, 1 << 17), np.concatenate([nf.random_bits(3, 1 << 16), nf.random_bits(3, 1 << 16, offset=1 << 16)]))
+    assert_same_bits(
+        nf.random_bits(3, 1 << 17),
+        np.concatenate([nf.random_bits(3, 1 << 16), nf.random_bits(3, 1 << 16, offset=1 << 16)]),
+    )

@@ -92,7 +92,9 @@ def rows():
         return []
     with path.open() as file:
         later = ("posit", "takum", "lns")
-        return [r for r in csv.DictReader(file) if r["family"] not in later and r["name"] not in ("hifloat8", "fixed_q")]
+        return [
+            r for r in csv.DictReader(file) if r["family"] not in later and r["name"] not in ("hifloat8", "fixed_q")
+        ]
 
 
 @pytest.mark.skipif(not rows(), reason="the table of published parameters, formats.csv, is not beside the repository")
@@ -123,4 +125,6 @@ def test_p3109_facts_are_the_oracles(name):
     fmt, judge = nf.get_format(name), oracle.get(name)
     assert fmt.max == judge.max
     assert fmt.nan_code == judge.nan_code
-    assert [fmt.exact(c) for c in range(0, 2**fmt.bits, 97)] == [oracle.value(c, judge) for c in range(0, 2**fmt.bits, 97)]
+    assert [fmt.exact(c) for c in range(0, 2**fmt.bits, 97)] == [
+        oracle.value(c, judge) for c in range(0, 2**fmt.bits, 97)
+    ]

@@ -51,7 +51,13 @@ def check(cases):
             continue
         fmt, judge = pair
         assert [fmt.exact(c) for c in range(2**fmt.bits)] == [oracle.value(c, judge) for c in range(2**fmt.bits)], case
-        check_modes(fmt, judge, operands(fmt), ["ties_to_even", "ties_to_away", "toward_negative", "to_odd"], ["saturate", "infinity"])
+        check_modes(
+            fmt,
+            judge,
+            operands(fmt),
+            ["ties_to_even", "ties_to_away", "toward_negative", "to_odd"],
+            ["saturate", "infinity"],
+        )
         checked += 1
     return checked
 
@@ -79,7 +85,18 @@ def test_all_wide_p3109_formats_round_as_the_oracle(name):
         assert nf.encode(x, fmt, rounding=rounding, overflow="infinity").tolist() == expected, f"{name} {rounding}"
 
 
-SIXTEEN = ["float16", "bfloat16", "fp16_alt", "dlfloat16", "cfloat16_shp", "cfloat16_uhp", "int16", "uint16", "binary16p8se", "binary16p11se"]
+SIXTEEN = [
+    "float16",
+    "bfloat16",
+    "fp16_alt",
+    "dlfloat16",
+    "cfloat16_shp",
+    "cfloat16_uhp",
+    "int16",
+    "uint16",
+    "binary16p8se",
+    "binary16p11se",
+]
 
 
 @pytest.mark.nightly

@@ -69,7 +69,9 @@ def test_float32_operands_round_as_their_float64_values(name):
         single = np.concatenate([x.astype(np.float32), np.nextafter(x.astype(np.float32), np.float32(0))])
     for rounding in modes(nf.get_format(name)):
         assert_same_bits(
-            nf.encode(single, name, rounding=rounding), nf.encode(single.astype(np.float64), name, rounding=rounding), name
+            nf.encode(single, name, rounding=rounding),
+            nf.encode(single.astype(np.float64), name, rounding=rounding),
+            name,
         )
         got = nf.quantize(single, name, rounding=rounding)
         assert_same_bits(got, nf.decode(nf.encode(single, name, rounding=rounding), name).astype(got.dtype), name)
@@ -103,7 +105,9 @@ def test_stochastic_rounding_takes_every_random_number_as_the_oracle(name, round
         assert codes.tolist() == expected, f"{name} {rounding} {bits}"
 
 
-@pytest.mark.parametrize("name", [n for n in SMALL if not n.startswith("binary") or n in ("binary8p3se", "binary8p1ue", "binary")])
+@pytest.mark.parametrize(
+    "name", [n for n in SMALL if not n.startswith("binary") or n in ("binary8p3se", "binary8p1ue", "binary")]
+)
 def test_flags_are_the_oracles(name):
     fmt, judge, x = nf.get_format(name), oracle.get(name), operands(nf.get_format(name))
     exact = exactly(x)
@@ -122,7 +126,9 @@ def sampled_operands(fmt, count=260):
     codes = {0, 1, 2, 3}
     if isinstance(fmt, nf.FloatFormat):
         t = fmt.trailing_bits
-        codes |= {(e << t) + d for e in range(0, 2**fmt.exponent_bits, max(1, 2**fmt.exponent_bits // 64)) for d in (-1, 0, 1)}
+        codes |= {
+            (e << t) + d for e in range(0, 2**fmt.exponent_bits, max(1, 2**fmt.exponent_bits // 64)) for d in (-1, 0, 1)
+        }
         codes |= {fmt.max_code + d for d in (-2, -1, 0)}
         limit = fmt.max_code
     else:
@@ -131,7 +137,9 @@ def sampled_operands(fmt, count=260):
     codes |= {int(c) for c in rng.integers(0, min(limit, 2**62), count)}
     chosen = sorted(c for c in codes if 0 <= c < limit)
     pairs = [(fmt.exact(c), fmt.exact(c + 1)) for c in chosen]
-    values = {v for pair in pairs for v in pair if isinstance(v, Fraction)} | {(a + b) / 2 for a, b in pairs if "nan" not in (a, b)}
+    values = {v for pair in pairs for v in pair if isinstance(v, Fraction)} | {
+        (a + b) / 2 for a, b in pairs if "nan" not in (a, b)
+    }
     with np.errstate(over="ignore"):
         center = np.array([float(v) if abs(v) < 2**1023 else np.inf for v in values])
     finite = center[np.isfinite(center)]
@@ -159,7 +167,9 @@ def test_wide_formats_round_as_the_oracle(name):
                 check_quantize(fmt, x, codes, rounding=rounding, overflow=overflow)
 
 
-@pytest.mark.parametrize("name", ["float16", "bfloat16", "tf32", "float32", "pxr24", "dlfloat16", "int16", "binary16p8se"])
+@pytest.mark.parametrize(
+    "name", ["float16", "bfloat16", "tf32", "float32", "pxr24", "dlfloat16", "int16", "binary16p8se"]
+)
 def test_wide_formats_round_stochastically_as_the_oracle(name):
     fmt, judge = nf.get_format(name), oracle.get(name)
     x = sampled_operands(fmt, 40)[::5]
@@ -180,14 +190,22 @@ def test_wide_formats_round_stochastically_as_the_oracle(name):
 INTEGERS = [2**k + d for k in range(2, 63) for d in (-1, 0, 1)] + [2**63 - 1, 3 * 2**52 + 1, 2**62 + 2**38 + 1]
 
 
-@pytest.mark.parametrize("name", ["bfloat16", "float16", "float32", "float64", "e4m3fn", "int8", "int16", "int32", "int64", "uint64", "q3.12"])
+@pytest.mark.parametrize(
+    "name",
+    ["bfloat16", "float16", "float32", "float64", "e4m3fn", "int8", "int16", "int32", "int64", "uint64", "q3.12"],
+)
 def test_integers_are_rounded_once(name):
     judge = oracle.fixed(64, 0, name[0] != "u") if name.endswith("int64") else oracle.get(name)
-    for dtype, numbers in ((np.int64, [*INTEGERS, *(-i for i in INTEGERS), 0, -(2**63)]), (np.uint64, [*INTEGERS, 2**64 - 1, 2**63 + 1])):
+    for dtype, numbers in (
+        (np.int64, [*INTEGERS, *(-i for i in INTEGERS), 0, -(2**63)]),
+        (np.uint64, [*INTEGERS, 2**64 - 1, 2**63 + 1]),
+    ):
         x = np.array(numbers, dtype)
         for rounding in ("ties_to_even", "toward_negative", "to_odd"):
             expected = [oracle.encode(Fraction(i), judge, rounding, "saturate") for i in numbers]
-            assert nf.encode(x, name, rounding=rounding, overflow="saturate").tolist() == expected, f"{name} {dtype} {rounding}"
+            assert nf.encode(x, name, rounding=rounding, overflow="saturate").tolist() == expected, (
+                f"{name} {dtype} {rounding}"
+            )
 
 
 CUSTOM = {
@@ -210,7 +228,9 @@ CUSTOM = {
 def test_custom_formats_round_as_the_oracle(name):
     fmt, judge = nf.get_format(name), CUSTOM[name]
     if fmt.bits > 12:
-        x = np.concatenate([np.ldexp([1.0, 1.5, -1.25, 3.0], np.array([[-162], [-161], [-100], [0], [2]])).reshape(-1), SPECIALS])
+        x = np.concatenate(
+            [np.ldexp([1.0, 1.5, -1.25, 3.0], np.array([[-162], [-161], [-100], [0], [2]])).reshape(-1), SPECIALS]
+        )
     else:
         x = operands(fmt)
     brackets = [oracle.bracket(v, judge) for v in exactly(x)]

@@ -14,7 +14,7 @@ OVERRIDDEN = [
 ]  # fmt: skip
 NAMES = ["ocp", "ml_dtypes", "xla", "torch", "nvidia", "amd", "onnx", "p3109"]
 
-# Codes of (huge, -huge, inf, -inf, nan, -nan): vendors' documents, as each platform's source says. E8M0 holds 1e9: 2^30.
+# Codes of (huge, -huge, inf, -inf, nan, -nan): documents that each platform's source names. E8M0 holds 1e9: 2^30.
 DOCUMENTED = [
     ("ocp", "float8_e4m3fn", 0x7E, 0xFE, 0x7E, 0xFE, 0x7F, 0x7F),
     ("ocp", "float8_e5m2", 0x7B, 0xFB, 0x7B, 0xFB, 0x7E, 0x7E),

@@ -8,7 +8,13 @@ from numfmt.random import key_of
 
 
 def test_words_and_keys_are_the_published_ones():
-    assert [hex(w) for w in nf.random_bits(7, 5)] == ["0xac91290b", "0xf9807e00", "0x4d8729aa", "0x71a74530", "0xbb1b6386"]
+    assert [hex(w) for w in nf.random_bits(7, 5)] == [
+        "0xac91290b",
+        "0xf9807e00",
+        "0x4d8729aa",
+        "0x71a74530",
+        "0xbb1b6386",
+    ]
     assert key_of((7, 5)) == (0xD5917E25, 0x7415E54E)
 
 
@@ -59,9 +65,14 @@ def test_an_element_takes_the_word_of_its_own_index():
     for count in (32, 8):
         rounding = "stochastic_a"
         drawn = nf.encode(x, "e4m3fn", rounding=rounding, seed=5, random_bit_count=count)
-        given = nf.encode(x, "e4m3fn", rounding=rounding, random_bits=words >> np.uint32(32 - count), random_bit_count=count)
+        given = nf.encode(
+            x, "e4m3fn", rounding=rounding, random_bits=words >> np.uint32(32 - count), random_bit_count=count
+        )
         assert np.array_equal(drawn, given)
-    assert np.array_equal(nf.encode(x.reshape(10, -1).T, "e4m3fn", rounding="stochastic", seed=5).reshape(-1), nf.encode(x, "e4m3fn", rounding="stochastic", seed=5))
+    assert np.array_equal(
+        nf.encode(x.reshape(10, -1).T, "e4m3fn", rounding="stochastic", seed=5).reshape(-1),
+        nf.encode(x, "e4m3fn", rounding="stochastic", seed=5),
+    )
 
 
 def test_the_mean_of_draws_is_the_operand():

@@ -11,8 +11,8 @@ def pick(flag, yes, no):
 def unpack(bits, carrier, *, xp):
     """Sign, magnitude code, exponent field and integer significand of carrier patterns.
 
-        s eeee ffff  →  field eeee, significand 1ffff    (normal)
-                        field 0001, significand 0ffff    (subnormal)
+    s eeee ffff  →  field eeee, significand 1ffff    (normal)
+                    field 0001, significand 0ffff    (subnormal)
     """
     negative = (bits >> carrier.sign_shift) & 1
     magnitude = bits & carrier.magnitude_mask

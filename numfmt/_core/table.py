@@ -97,4 +97,3 @@ def encode(bits, random, carrier, table, results, mode, *, xp):
     magnitude = bits & carrier.magnitude_mask
     result = table.result[_choose(bits, random, carrier, table, mode, xp=xp)]
     return special(result, negative, magnitude, carrier, results, xp=xp)
-
