@@ -77,19 +77,18 @@ class Operand:
 
     def patterns(self, part: Array, carrier: Carrier) -> Any:
         """Patterns of a flat part of the array: signed integers, or a list of ints for exact carriers."""
-        if self.holds_codes:
-            return decode_codes(part, self.format, carrier)
-        if carrier is BINARY256:
-            fmt = dtype_format(part.dtype)
-            assert fmt is not None
-            return decode_codes(self.codes(part), fmt, carrier)
-        if part.dtype == np.float32 and carrier is BINARY32:
-            return part.view(np.int32)
-        if part.dtype == np.float64:
-            return part.view(np.int64)
-        if isinstance(self.format, FixedFormat):  # exact in the carrier's float, and none is subnormal
-            return part.astype(f"float{carrier.bits}").view(pattern_dtype(carrier))
-        return decode_codes(self.codes(part), self.format, carrier)
+        fmt = self.format
+        if not self.holds_codes:
+            if part.dtype == np.float32 and carrier is BINARY32:
+                return part.view(np.int32)
+            if part.dtype == np.float64 and carrier is BINARY64:
+                return part.view(np.int64)
+            if carrier is BINARY256:  # the dtype's own codes, also where integers happen to fit 53 bits
+                fmt = dtype_format(part.dtype) or fmt
+            elif isinstance(fmt, FixedFormat):  # exact in the carrier's float, and none is subnormal
+                return part.astype(f"float{carrier.bits}").view(pattern_dtype(carrier))
+        codes = self.codes(part)
+        return with_nan_signs(decode_codes(codes, fmt, carrier), codes, fmt, carrier)
 
     def codes(self, part: Array) -> Array:
         """Elements as the unsigned integers that name them."""
@@ -250,6 +249,20 @@ def decode_codes(codes: Array, fmt: Format, carrier: Carrier) -> Any:
         return decode_table(fmt, carrier).take(codes.astype(np.intp), mode="wrap")
     wide = codes.astype(f"uint{carrier.bits}").view(pattern_dtype(carrier))
     return engines.decode(wide, carrier, decode_plan(fmt, carrier))
+
+
+def with_nan_signs(patterns: Any, codes: Array, fmt: Format, carrier: Carrier) -> Any:
+    """`patterns`, but NaNs with the sign of their codes: platforms look at it."""
+    if not isinstance(fmt, FloatFormat) or not fmt.signed or not fmt.has_nan:
+        return patterns
+    sign = 1 << carrier.sign_shift
+    if isinstance(patterns, list):
+        top = 1 << (fmt.bits - 1)
+        return [
+            p | sign if p > carrier.infinity and c & top else p for p, c in zip(patterns, codes.tolist(), strict=True)
+        ]
+    negative = (patterns > carrier.infinity) & (codes >> (fmt.bits - 1) & 1 != 0)
+    return np.where(negative, patterns | signed(sign, carrier.bits), patterns) if negative.any() else patterns
 
 
 def exact_pattern(code: int, fmt: Format, carrier: Carrier) -> int:

@@ -68,12 +68,8 @@ def _jitted(fmt: str) -> Any:
 
 
 def by_xla(x: Array, fmt: str, rounding: str = "", overflow: str = "") -> Array:
-    import jax
     import jax.numpy as jnp
 
-    if x.dtype == np.float64:
-        with jax.enable_x64(True):
-            return bits(np.asarray(_jitted(fmt)(jnp.asarray(x))))
     return bits(np.asarray(_jitted(fmt)(jnp.asarray(x))))
 
 
@@ -198,7 +194,7 @@ PEERS = {
     ),
     "numpy": Peer("numpy", "numpy", "", ("float32", "float64"), ("float16",), by_ml_dtypes),
     "xla": Peer(
-        "jax", "jax", "xla", (*NARROW, "float64"), (*FP8, *FP6, *FP4, "bfloat16", "float16"), by_xla, "pip install jax"
+        "jax", "jax", "xla", NARROW, (*FP8, *FP6, *FP4, "bfloat16", "float16"), by_xla, "pip install jax"
     ),
     "torch": Peer(
         "torch", "torch", "torch", (*NARROW, "float64"),

@@ -57,9 +57,9 @@ def test_all_float32_patterns_have_the_codes_of_torch(fmt):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("fmt", ["float8_e4m3fn", "float8_e8m0fnu", "bfloat16", "float16"])
+@pytest.mark.parametrize("fmt", ["float8_e4m3fn", "float8_e8m0fnu", "bfloat16"])  # NumPy's float16 takes 7 minutes
 def test_all_float32_patterns_have_the_codes_of_ml_dtypes(fmt):
-    report = sweep(fmt, MlDtypes(fmt), nan_by_class=fmt == "float16")
+    report = sweep(fmt, MlDtypes(fmt))
     assert report.patterns == 2**32
     assert report.differences == 0, report.first
 

@@ -66,7 +66,7 @@ def test_gfloat_s_scalar_function_agrees_with_its_array_function(fmt):
 
 
 def between(fmt, parts):
-    """Operands that cut the way between neighbours, and beyond the last, into `parts`, and those a float32 ulp beside."""
+    """Operands that cut the way between neighbours, and beyond the last, into `parts`; a float32 ulp beside them."""
     values = sizes(fmt)
     values = np.append(values, 2 * values[-1] - values[-2])
     steps = np.arange(parts + 1) / parts
