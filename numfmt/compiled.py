@@ -62,7 +62,10 @@ def engine_for(plan: Plan, size: int, in_carrier: bool, random: RandomSource | N
     """A function that fills a flat array with a plan's results, or None where NumPy is to do it."""
     if plan.kernel not in ("float", "fixed") or plan.carrier not in (BINARY32, BINARY64):
         return None
-    randomness = "none" if random is None else "seed" if random.key is not None else "given"
+    randomness = "none"
+    if random is not None:
+        whole_words = plan.mode == (0, 0, 0, 0, 32, 2**31 - 1)  # of the mode "stochastic"
+        randomness = "given" if random.key is None else "word" if whole_words else "seed"
     loop = _loop((plan.kernel, in_carrier, plan.carrier.bits, plan.general, randomness), size)
     if loop is None:
         return None

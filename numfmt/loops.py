@@ -14,6 +14,7 @@ from ._core.fixed import Grid
 from ._core.parameters import BINARY32, BINARY64, Results, Round, Source, Target
 from .disk_cache import enable
 
+STOCHASTIC = Round(nearest=0, lsb=0, sign=0, flip=0, random_bits=32, high_ones=2**31 - 1)
 LANE = {32: lanes.lane32, 64: lanes.lane64}
 CARRIER = {32: BINARY32, 64: BINARY64}
 
@@ -136,7 +137,20 @@ def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomnes
             random = word(word32(k0), word32(k1), high + 1, low + word32(i)) >> word32(shift)
             out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, mode))
 
-    return {"none": deterministic, "given": given, "seed": seeded}[randomness]
+    def stochastic(patterns, p, out, k0, k1, start, shift):
+        # `seeded` for the mode "stochastic" alone, whose constants fold away.
+        _, results = read_rules(p)
+        parameters = read_parameters(p)
+        high, low = word32(start >> 32), word32(start)
+        room = 2**32 - (start & 0xFFFFFFFF)
+        for i in range(min(room, patterns.size)):
+            random = word(word32(k0), word32(k1), high, low + word32(i))
+            out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, STOCHASTIC))
+        for i in range(room, patterns.size):
+            random = word(word32(k0), word32(k1), high + 1, low + word32(i))
+            out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, STOCHASTIC))
+
+    return {"none": deterministic, "given": given, "seed": seeded, "word": stochastic}[randomness]
 
 
 def _random_loop() -> Any:

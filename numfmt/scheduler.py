@@ -19,7 +19,7 @@ from .sources import Operand
 Array = npt.NDArray[Any]
 
 CHUNK = 1 << 15  # elements of a NumPy chunk: an int64 temporary of it takes 256 KiB
-LONG_CHUNK = 1 << 17  # of the compiled engine, which makes no temporaries
+LONG_CHUNK = 1 << 21  # of the compiled engine, which makes no temporaries
 PARALLEL = 1 << 17  # elements from which a second thread pays
 
 
@@ -147,6 +147,7 @@ def _cores() -> int:
 def over_chunks(work: Callable[[int, int], None], size: int, chunk: int, threads: int) -> None:
     """Call work(start, stop) for all chunks of range(size), on `threads` threads, this one among them."""
     global _pool
+    chunk = max(1, min(chunk, -(-size // threads)))  # so that every thread gets some
     if threads == 1 or size <= chunk:
         for start in range(0, size, chunk):
             work(start, min(start + chunk, size))
