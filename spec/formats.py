@@ -58,10 +58,10 @@ class FloatFormat(Format):
             == self.signed + self.exponent_bits + self.explicit_integer_bit + self.trailing_bits,
             f"nan is one of {allowed.get(self.infinity)}": self.nan in allowed.get(self.infinity, "").split(),
             "infinity and NaN of one binade need trailing bits": self.infinity != "ieee" or self.trailing_bits > 0,
-            "NaN in place of -0 needs a sign and a zero": self.nan != "negative_zero" or self.signed and self.zero,
+            "NaN in place of -0 needs a sign and a zero": self.nan != "negative_zero" or (self.signed and self.zero),
             "only unsigned formats, without subnormals, go without zero": self.zero
-            or not self.signed
-            and self.lowest_binade == "normal",
+            or (not self.signed
+            and self.lowest_binade == "normal"),
             "lowest_binade is subnormal, shifted, normal or unused": self.lowest_binade
             in ("subnormal", "shifted", "normal", "unused"),
             "an explicit integer bit goes with IEEE specials": not self.explicit_integer_bit or self.nan == "ieee",
@@ -246,7 +246,7 @@ def floor_rank(x: Fraction, fmt: FloatFormat) -> int:
     """The largest rank whose magnitude is at most x, for x > 0, by arithmetic; it may exceed max_rank."""
     exponent = floor_log2(x)
     field = exponent + fmt.bias
-    if field >= 1 or field == 0 and fmt.lowest_binade == "normal":
+    if field >= 1 or (field == 0 and fmt.lowest_binade == "normal"):
         return field * fmt.steps + floor((x / power_of_two(exponent) - 1) * fmt.steps)
     match fmt.lowest_binade:
         case "subnormal":

@@ -29,11 +29,42 @@ from spec.names import codebook, fixed, float_format, get, load_formats, p3109, 
 from spec.values import from_float32_bits, from_float64_bits, midpoints, overflow_threshold, value, values
 
 __all__ = [
-    "Bracket", "CodebookFormat", "ENUMERABLE_BITS", "FixedFormat", "FloatFormat", "Format", "Fraction", "Value",
-    "DIVISION_BY_ZERO", "INEXACT", "INVALID", "OVERFLOW", "OVERFLOWS", "ROUNDINGS", "UNDERFLOW",
-    "bracket", "choose", "codebook", "convert", "encode", "encode_flags", "fixed", "float_format", "floor_log2",
-    "floor_rank", "from_float32_bits", "from_float64_bits", "get", "load_formats", "midpoints", "overflow_threshold",
-    "p3109", "power_of_two", "quantum_fraction", "value", "values",
+    "DIVISION_BY_ZERO",
+    "ENUMERABLE_BITS",
+    "INEXACT",
+    "INVALID",
+    "OVERFLOW",
+    "OVERFLOWS",
+    "ROUNDINGS",
+    "UNDERFLOW",
+    "Bracket",
+    "CodebookFormat",
+    "FixedFormat",
+    "FloatFormat",
+    "Format",
+    "Fraction",
+    "Value",
+    "bracket",
+    "choose",
+    "codebook",
+    "convert",
+    "encode",
+    "encode_flags",
+    "fixed",
+    "float_format",
+    "floor_log2",
+    "floor_rank",
+    "from_float32_bits",
+    "from_float64_bits",
+    "get",
+    "load_formats",
+    "midpoints",
+    "overflow_threshold",
+    "p3109",
+    "power_of_two",
+    "quantum_fraction",
+    "value",
+    "values",
 ]
 
 INVALID, DIVISION_BY_ZERO, OVERFLOW, UNDERFLOW, INEXACT = 16, 8, 4, 2, 1  # TestFloat's order
@@ -63,12 +94,12 @@ DETERMINISTIC: dict[str, Callable[[Bracket], bool]] = {
     "toward_positive": lambda b: not b.negative,
     "toward_negative": lambda b: b.negative,
     "to_odd": lambda b: b.inner_is_even,
-    "ties_to_even": lambda b: b.side > 0 or b.side == 0 and not b.inner_is_even,
-    "ties_to_odd": lambda b: b.side > 0 or b.side == 0 and b.inner_is_even,
+    "ties_to_even": lambda b: b.side > 0 or (b.side == 0 and not b.inner_is_even),
+    "ties_to_odd": lambda b: b.side > 0 or (b.side == 0 and b.inner_is_even),
     "ties_to_away": lambda b: b.side >= 0,
     "ties_to_zero": lambda b: b.side > 0,
-    "ties_to_positive": lambda b: b.side > 0 or b.side == 0 and not b.negative,
-    "ties_to_negative": lambda b: b.side > 0 or b.side == 0 and b.negative,
+    "ties_to_positive": lambda b: b.side > 0 or (b.side == 0 and not b.negative),
+    "ties_to_negative": lambda b: b.side > 0 or (b.side == 0 and b.negative),
 }
 # The same for a fraction nu, with n random bits R: P3109 v4.0, 4.7.4. Python's round() takes ties to even.
 STOCHASTIC: dict[str, Callable[[Fraction, int, int], bool]] = {
@@ -225,7 +256,7 @@ def _check_modes(fmt: Format, rounding: str, overflow: str, wrap_bits: int) -> N
     if overflow == "nan" and isinstance(fmt, FloatFormat) and fmt.nan == fmt.infinity == "none":
         raise ValueError(f"{fmt.name} has neither NaN nor infinity")
     sign_magnitude = isinstance(fmt, FixedFormat) and fmt.encoding == "sign_magnitude"
-    if overflow in MODULAR and sign_magnitude or overflow in SIGNED_ONLY and not fmt.signed:
+    if (overflow in MODULAR and sign_magnitude) or (overflow in SIGNED_ONLY and not fmt.signed):
         raise ValueError(f"{overflow} does not suit {fmt.name}: it is for {'signed ' * (overflow in SIGNED_ONLY)}"
                          "two's complement")
     if wrap_bits and (overflow != "wrap" or not 0 <= wrap_bits <= fmt.bits):

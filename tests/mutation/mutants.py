@@ -15,7 +15,7 @@ from difflib import unified_diff
 from functools import cache
 from pathlib import Path
 
-CORE = Path(__file__).resolve().parents[2] / "numfmt" / "_core"
+ROOT = Path(__file__).resolve().parents[2]
 
 OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.LShift: ast.RShift, ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr,
@@ -31,6 +31,20 @@ SYMBOLS = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Is: "is", ast.IsNot: "is not", ast.USub: "-", ast.Invert: "~",
 }  # fmt: skip
 OPPOSITE = {"minimum": "maximum", "maximum": "minimum"}
+
+
+_roots = [ROOT]
+
+
+def core() -> Path:
+    """The folder that mutants are made of: numfmt/_core."""
+    return _roots[-1] / "numfmt" / "_core"
+
+
+def use(root: Path) -> None:
+    """Make mutants of a copy of the package, so that the original may change meanwhile."""
+    _roots.append(root)
+    generate.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -61,19 +75,19 @@ class Mutant:
 
     def source(self) -> str:
         """The mutated file."""
-        original = (CORE / self.file).read_bytes()
+        original = (core() / self.file).read_bytes()
         return (original[: self.start] + self.text.encode() + original[self.stop :]).decode()
 
     def diff(self) -> str:
         """What changes, as a unified diff without context."""
         path = f"numfmt/_core/{self.file}"
-        old = (CORE / self.file).read_text().splitlines(keepends=True)
+        old = (core() / self.file).read_text().splitlines(keepends=True)
         return "".join(unified_diff(old, self.source().splitlines(keepends=True), path, path, n=0))
 
 
 def files() -> list[str]:
     """The files that mutants are made of."""
-    return sorted(path.name for path in CORE.glob("*.py") if path.name != "__init__.py")
+    return sorted(path.name for path in core().glob("*.py") if path.name != "__init__.py")
 
 
 @cache
@@ -83,7 +97,7 @@ def generate(file: str) -> tuple[Mutant, ...]:
     >>> any(m.before == "mask = (1 << drop) - 1" and m.after == "mask = 1 << drop" for m in generate("rounding.py"))
     True
     """
-    source = (CORE / file).read_bytes()
+    source = (core() / file).read_bytes()
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -108,11 +122,20 @@ def generate(file: str) -> tuple[Mutant, ...]:
     return tuple(mutants)
 
 
+def change(file: str, old: str, new: str) -> Mutant:
+    """The mutant that has `new` where the file first has `old`; raises ValueError where it does not."""
+    source = (core() / file).read_text()
+    place = source.index(old)
+    line, column = source.count("\n", 0, place) + 1, place - source.rfind("\n", 0, place) - 1
+    start = len(source[:place].encode())
+    return Mutant(file, "", old, new, 1, line, column, "changed by hand", start, start + len(old.encode()), new)
+
+
 def _statements(tree: ast.AST, scope: str) -> Iterator[tuple[str, ast.stmt, ast.expr | None]]:
     """Every statement that can change: its scope, and the expression in it (of `if` and `for`, in its head)."""
     for statement in getattr(tree, "body", []) + getattr(tree, "orelse", []):
         match statement:
-            case ast.FunctionDef() | ast.ClassDef():
+            case ast.FunctionDef():
                 yield from _statements(statement, f"{scope}.{statement.name}".lstrip("."))
             case ast.If():
                 yield scope, statement, statement.test
@@ -156,13 +179,24 @@ def _changes(root: ast.expr | None, statement: ast.stmt) -> Iterator[tuple[ast.A
     if isinstance(statement, ast.Assign) and _drops(statement):
         yield statement, ast.Pass(), "pass", "statement left out"
     if isinstance(statement, ast.If) and isinstance(root, ast.Name):
-        for text in (f"not {root.id}", "True", "False"):
+        for text in (f"not {root.id}", "False"):  # with True the general case serves all, and is only slower
             yield root, ast.parse(text, mode="eval").body, text, f"if {text}"
-    for node in ast.walk(root) if root is not None else ():
-        if not isinstance(node, ast.expr):
-            continue
+    for node in _expressions(root) if root is not None else ():
         for new, what in _replacements(node):
             yield node, new, f"({ast.unparse(new)})", what
+
+
+def _expressions(root: ast.AST) -> Iterator[ast.expr]:
+    """Every expression in a tree, in order; `x * 0` counts as a constant: it is an array of zeros."""
+    if isinstance(root, ast.expr):
+        yield root
+    if not _is_zero(root):
+        for child in ast.iter_child_nodes(root):
+            yield from _expressions(child)
+
+
+def _is_zero(node: ast.AST) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and ast.unparse(node.right) == "0"
 
 
 def _drops(statement: ast.Assign) -> bool:
@@ -173,6 +207,12 @@ def _drops(statement: ast.Assign) -> bool:
 
 def _replacements(node: ast.expr) -> Iterator[tuple[ast.expr, str]]:
     match node:
+        case ast.BinOp(_, ast.Mult(), ast.Constant(0)):
+            one = ast.BinOp(node, ast.Add(), ast.Constant(1))
+            yield one, "0 becomes 1"
+        case ast.BinOp(left, ast.Add(), right) if _is_zero(left):
+            yield ast.BinOp(left, ast.Sub(), right), "+ becomes -"
+            yield left, "right operand of + left out"
         case ast.BinOp(left, operator, right):
             sign = SYMBOLS[type(operator)]
             other = OPERATORS[type(operator)]
@@ -185,12 +225,12 @@ def _replacements(node: ast.expr) -> Iterator[tuple[ast.expr, str]]:
         case ast.UnaryOp(operator, operand):
             yield operand, f"{SYMBOLS[type(operator)]} left out"
         case ast.Compare(left, [operator], [right]):
-            for other in COMPARISONS[type(operator)]:
+            against_zero = isinstance(operator, ast.Eq) and ast.unparse(right) == "0"  # of what is never negative
+            for other in COMPARISONS[type(operator)][: 1 if against_zero else None]:
                 what = f"{SYMBOLS[type(operator)]} becomes {SYMBOLS[other]}"
                 yield ast.Compare(left, [other()], [right]), what
         case ast.IfExp(test, body, orelse):
             yield ast.IfExp(test, orelse, body), "branches exchanged"
-            yield body, "always the first branch"
             yield orelse, "always the second branch"
         case ast.Constant(bool() as value):
             yield ast.Constant(not value), f"{value} becomes {not value}"
