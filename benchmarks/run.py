@@ -195,6 +195,7 @@ def measure(contenders: list[Contender], rounds: int, size: int) -> list[tuple[C
         if sys.stderr.isatty():
             print(f"\rround {round_number + 1} of {rounds}", end="", file=sys.stderr)
         for contender, times in zip(contenders, seconds, strict=True):
+            time.sleep(0.03)  # thread pools of peers spin for a while after their work
             start = time.perf_counter()
             np.copyto(target, source)
             copies.append(time.perf_counter() - start)

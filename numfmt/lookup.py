@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 WIDEST = 7  # trailing significand bits
+CHUNK = 1 << 17  # elements; the index of a chunk takes 1 MiB, and threads meet at NumPy's lock less often
 
 
 @lru_cache(maxsize=16)

@@ -63,9 +63,9 @@ def run(
     direct = out.flags.c_contiguous
     y: Any = out.reshape(-1) if direct else out.flat
     engine = compiled.engine_for(plan, size, in_carrier, random) if finish is None and direct else None
-    compiles = engine is not None
+    chunk = LONG_CHUNK
     if engine is None and finish is None and direct and random is None:
-        engine = lookup.engine_for(plan, size, in_carrier, out.dtype)
+        engine, chunk = lookup.engine_for(plan, size, in_carrier, out.dtype), lookup.CHUNK
     whole = contiguous and operand.array.dtype.kind == "f" and operand.array.dtype.itemsize * 8 == plan.carrier.bits
 
     def work(start: int, stop: int) -> None:
@@ -91,7 +91,7 @@ def run(
         else:
             y[start:stop] = chunk.astype(out.dtype)
 
-    over_chunks(work, size, LONG_CHUNK if compiles and whole else CHUNK, thread_count(threads, size))
+    over_chunks(work, size, chunk if engine is not None and whole else CHUNK, thread_count(threads, size))
 
 
 def _as_patterns(numbers: npt.NDArray[np.uint32], plan: Plan) -> Any:

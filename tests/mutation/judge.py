@@ -20,6 +20,7 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from math import floor
 from types import SimpleNamespace
 from typing import Any
@@ -127,7 +128,9 @@ def _install(name: str, compares: bool) -> None:
                 raise Broken(f"shift count {count.min()} … {count.max()} of {one.bits} bits")
             if isinstance(left, int):
                 left = np.full(1, left, one.value.dtype)
-        elif (isinstance(right, np.ndarray) and right.dtype == bool) or (isinstance(left, np.ndarray) and left.dtype == bool):
+        elif (isinstance(right, np.ndarray) and right.dtype == bool) or (
+            isinstance(left, np.ndarray) and left.dtype == bool
+        ):
             raise Broken("a boolean as an integer")
         value = function(left, right)
         return value.astype(bool) if compares else Strict(value, one.bits)
@@ -240,7 +243,9 @@ def answer(case: Case) -> Any:
     carrier = {32: parameters.BINARY32, 64: parameters.BINARY64, 256: carriers.BINARY256}[case.bits]
     fmt = _format(case.format)
     if case.kernel.startswith("decode"):
-        plan = plans.source_plan(fmt, carrier) if case.kernel == "decode float" else plans.fixed_grid(fmt, None, carrier)
+        plan = (
+            plans.source_plan(fmt, carrier) if case.kernel == "decode float" else plans.fixed_grid(fmt, None, carrier)
+        )
         call: Callable[[Any, Any, Any], Any] = lambda codes, _, xp: engines.decode(codes, carrier, plan, xp)  # noqa: E731
     else:
         rules = plans.resolve(fmt, case.rounding, case.overflow, _platform(case.platform), case.count, case.wrap_bits)
@@ -376,8 +381,14 @@ def _exponents(judge: oracle.Format, bits: int) -> set[int]:
         case _:
             sizes = [floor_log2(abs(v)) for v in judge.values if v]  # type: ignore[attr-defined]
             low, high = min(sizes), max(sizes)
-    near = {low + d for d in range(-8, 4)} | {low - trailing + d for d in range(-6, 6)} | {high + d for d in range(-1, 4)}
-    far = {low + trailing + d for d in range(-4, 5)} | {low + bits - 1 + d for d in range(-12, 3)} | {0, 1 - bias, bias, bias - 1}
+    near = (
+        {low + d for d in range(-8, 4)} | {low - trailing + d for d in range(-6, 6)} | {high + d for d in range(-1, 4)}
+    )
+    far = (
+        {low + trailing + d for d in range(-4, 5)}
+        | {low + bits - 1 + d for d in range(-12, 3)}
+        | {0, 1 - bias, bias, bias - 1}
+    )
     return near | far | {low - 32 + d for d in range(-4, 5)} | {low - 2 * trailing, 100, -100}
 
 
@@ -417,7 +428,7 @@ def _pairs(judge: oracle.Format) -> list[tuple[Fraction, Fraction]]:
             pairs = [(i * judge.quantum, (i + 1) * judge.quantum) for i in sorted(counts) if i >= 0]
         case _:
             values = sorted(set(judge.values))  # type: ignore[attr-defined]
-            pairs = [*zip(values, values[1:], strict=False), (values[-1], 2 * values[-1]), (2 * values[0], values[0])]
+            pairs = [*pairwise(values), (values[-1], 2 * values[-1]), (2 * values[0], values[0])]
     return pairs
 
 
@@ -428,7 +439,8 @@ def halves(judge: oracle.Format, bits: int, count: int, rng: np.random.Generator
     infinity = (2 ** (bits - 1 - TRAILING[bits]) - 1) << TRAILING[bits]
     found = set()
     for a, b in chosen:
-        for k in (0, int(rng.integers(0, 2**count)), 2**count - 2):
+        middle = int(rng.integers(2 ** (count - 2), 2 ** (count - 1)))
+        for k in (0, 2 * middle, 2 * middle + 1, 2**count - 2):
             point = a + (b - a) * Fraction(2 * k + 1, 2 ** (count + 1))
             if point:
                 sign = (point < 0 or (judge.signed and k % 3 == 0)) << (bits - 1)
@@ -473,6 +485,9 @@ FORMATS: dict[str, oracle.Format | str] = {
     "e9m30": oracle.float_format(9, 30), "e12m60": oracle.float_format(12, 60), "e8m22": oracle.float_format(8, 22),
     "float(e=6, m=23, subnormals=none)": oracle.float_format(6, 23, lowest_binade="unused"),
     "float(e=6, m=28, subnormals=none)": oracle.float_format(6, 28, lowest_binade="unused"),
+    # In binary64 33 bits are dropped at the end of these holes, as many as a fraction of the hole has.
+    "float(e=6, m=19, specials=f, subnormals=shifted)": oracle.float_format(6, 19, infinity="none", nan="none", lowest_binade="shifted"),
+    "float(e=6, m=20, subnormals=none)": oracle.float_format(6, 20, lowest_binade="unused"),
     "float(e=6, m=22, specials=f, subnormals=shifted)": oracle.float_format(6, 22, infinity="none", nan="none", lowest_binade="shifted"),
     "float(e=6, m=23, specials=f, subnormals=shifted)": oracle.float_format(6, 23, infinity="none", nan="none", lowest_binade="shifted"),
     "float(e=6, m=22, specials=f, subnormals=normal)": oracle.float_format(6, 22, infinity="none", nan="none", lowest_binade="normal"),
@@ -534,8 +549,18 @@ class Suite:
         if judge.kind != "codebook":
             self._add_decoding(name, judge)
 
-    def _add(self, name: str, judge: oracle.Format, kernel: str, bits: int, operands: Sequence[int], codes: Sequence[int],
-             mode: str | None, overflow: str | None, **options: Any) -> None:
+    def _add(
+        self,
+        name: str,
+        judge: oracle.Format,
+        kernel: str,
+        bits: int,
+        operands: Sequence[int],
+        codes: Sequence[int],
+        mode: str | None,
+        overflow: str | None,
+        **options: Any,
+    ) -> None:
         """encode and quantize of the same operands, on NumPy and on the strict engine."""
         carried = {code: self._pattern(name, judge, code, bits) for code in set(codes)}
         narrow = None not in carried.values()
@@ -554,11 +579,24 @@ class Suite:
             if mode in ("ties_to_even", "stochastic_b") or overflow in FIXED_OVERFLOWS:
                 part = slice(None) if bits == 32 else slice(len(self.cases) % 7, None, 7)
                 self.cases.append(
-                    Case(kernel, name, bits, "strict", in_carrier, given[part], expected[part], mode, overflow,
-                         random=None if words is None else words[part], **options)  # fmt: skip
+                    Case(
+                        kernel,
+                        name,
+                        bits,
+                        "strict",
+                        in_carrier,
+                        given[part],
+                        expected[part],
+                        mode,
+                        overflow,
+                        random=None if words is None else words[part],
+                        **options,
+                    )
                 )
 
-    def _add_overflows(self, name: str, judge: oracle.Format, kernel: str, bits: int, operands: list[int], brackets: list[Any]) -> None:
+    def _add_overflows(
+        self, name: str, judge: oracle.Format, kernel: str, bits: int, operands: list[int], brackets: list[Any]
+    ) -> None:
         overflows = [(o, 0) for o in OVERFLOWS if judge.kind == "float" or o == "saturate"]
         if judge.kind == "fixed":
             overflows = [(o, 0) for o in FIXED_OVERFLOWS] + [("wrap", n) for n in (1, 2, 3) if n <= judge.bits]
@@ -584,7 +622,18 @@ class Suite:
                 rows += [(p, r, oracle.choose(b, judge, mode, None, r, count)) for r in numbers]
             above = self.rng.integers(0, 2 ** (32 - count), len(rows))  # bits above the low N do not count
             random = [r + (int(a) << count) for (_, r, _), a in zip(rows, above, strict=True)]
-            self._add(name, judge, kernel, bits, [p for p, _, _ in rows], [c for _, _, c in rows], mode, None, count=count, random=random)
+            self._add(
+                name,
+                judge,
+                kernel,
+                bits,
+                [p for p, _, _ in rows],
+                [c for _, _, c in rows],
+                mode,
+                None,
+                count=count,
+                random=random,
+            )
 
     def _add_exact(self, name: str, judge: oracle.Format, kernel: str) -> None:
         """The exact carrier: Python integers of 256 bits."""
@@ -599,7 +648,9 @@ class Suite:
         for mode, count in (("stochastic_a", 32), ("stochastic_b", 2), ("stochastic_c", 31)):
             random = [int(r) for r in self.rng.integers(0, 2**count, len(operands))]
             codes = [oracle.encode(v, judge, mode, None, r, count) for v, r in zip(values, random, strict=True)]
-            self.cases.append(Case(kernel, name, 256, "python", False, operands, codes, mode, random=random, count=count))
+            self.cases.append(
+                Case(kernel, name, 256, "python", False, operands, codes, mode, random=random, count=count)
+            )
 
     def _add_decoding(self, name: str, judge: oracle.Format) -> None:
         width = judge.bits
@@ -612,14 +663,20 @@ class Suite:
             junk = [c - 2**width if i % 3 == 1 and width < bits else c for i, c in enumerate(junk)]
             expected = integers(patterns, bits)
             for engine in ("numpy", "strict"):
-                self.cases.append(Case(f"decode {judge.kind}", name, bits, engine, True, integers(junk, bits), expected))
+                self.cases.append(
+                    Case(f"decode {judge.kind}", name, bits, engine, True, integers(junk, bits), expected)
+                )
 
     def _sampled_codes(self, judge: oracle.Format) -> list[int]:
         width = judge.bits
         ends = {0, 1, 2, 3, 2**width - 1, 2 ** (width - 1), 2 ** (width - 1) - 1, 2 ** (width - 1) + 1}
         ends |= {1 << i for i in range(width)} | {2**width - (1 << i) for i in range(width)}
         if isinstance(judge, oracle.FloatFormat):
-            ends |= {f * judge.steps + d for f in range(2 ** (width - judge.trailing_bits)) for d in (-1, 0, 1, judge.steps // 2)}
+            ends |= {
+                f * judge.steps + d
+                for f in range(2 ** (width - judge.trailing_bits))
+                for d in (-1, 0, 1, judge.steps // 2)
+            }
             ends |= {judge.max_rank + d for d in (-1, 0, 1, 2)}
         return sorted({c % 2**width for c in ends} | {int(c) for c in self.rng.integers(0, 2 ** min(width, 62), 200)})
 
@@ -633,7 +690,12 @@ class Suite:
 
     def _add_platforms(self) -> None:
         """Platforms whose rules the kernels know: ml_dtypes answers itself; torch as numfmt/platforms.py says it measured."""
-        for name, dtype in (("e8m0", "float8_e8m0fnu"), ("e4m3fn", "float8_e4m3fn"), ("e5m2", "float8_e5m2"), ("e2m1", "float4_e2m1fn")):
+        for name, dtype in (
+            ("e8m0", "float8_e8m0fnu"),
+            ("e4m3fn", "float8_e4m3fn"),
+            ("e5m2", "float8_e5m2"),
+            ("e2m1", "float4_e2m1fn"),
+        ):
             judge = oracle.get(name)
             operands = directed(judge, 32)
             x = np.array(operands, np.uint32).view(np.float32)
@@ -646,7 +708,9 @@ class Suite:
                 torch = [0 if v == 0 else c for v, c in zip(x, absolute, strict=True)]
                 self._add(name, judge, "float", 32, operands, torch, None, None, platform="torch")
                 sizes = [abs(v) if isinstance(v, Fraction) else v.lstrip("-") for v in reals(operands, 32)]
-                up = [oracle.encode(v if v != "0" else Fraction(0), judge, "toward_positive", "saturate") for v in sizes]
+                up = [
+                    oracle.encode(v if v != "0" else Fraction(0), judge, "toward_positive", "saturate") for v in sizes
+                ]
                 onnx = [c if np.isfinite(v) else 0xFF for v, c in zip(x, up, strict=True)]
                 self._add(name, judge, "float", 32, operands, onnx, None, None, platform="onnx")
         for name in ("e4m3fn", "int8", "uint8", "float(e=4, m=3, subnormals=none)"):
@@ -676,7 +740,9 @@ class Suite:
         assert isinstance(judge, oracle.FloatFormat)
         least = judge.min_normal
         for bits in (32, 64):
-            operands = sorted({*directed(judge, bits), *(_floor_pattern(least * f, bits) + d for f in (1, 2) for d in (-1, 0, 1))})
+            operands = sorted(
+                {*directed(judge, bits), *(_floor_pattern(least * f, bits) + d for f in (1, 2) for d in (-1, 0, 1))}
+            )
             values = reals(operands, bits)
             lowest = [isinstance(v, Fraction) and least <= abs(v) < 2 * least for v in values]
             modes = ["away_from_zero" if low else None for low in lowest]
@@ -697,8 +763,9 @@ def _kernel(judge: oracle.Format) -> str:
     return "table"
 
 
-def _words(random: list[int], bits: int) -> Array:
-    words = np.array(random, np.uint32)
+def _words(random: Sequence[int] | Array, bits: int) -> Array:
+    """Random numbers as a carrier's integers."""
+    words = np.asarray(random, np.uint32)
     return words.view(np.int32) if bits == 32 else words.astype(np.int64)
 
 

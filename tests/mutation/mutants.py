@@ -112,14 +112,29 @@ def generate(file: str) -> tuple[Mutant, ...]:
                 continue
             changed.add(after)
             seen[function, before, after] += 1
-            assert isinstance(old, ast.expr | ast.stmt) and old.end_lineno and old.end_col_offset is not None
+            assert isinstance(old, ast.expr | ast.stmt)
             mutants.append(
                 Mutant(
-                    file, function, before, after, seen[function, before, after], old.lineno, old.col_offset, what,
-                    starts[old.lineno - 1] + old.col_offset, starts[old.end_lineno - 1] + old.end_col_offset, text,
-                )  # fmt: skip
+                    file,
+                    function,
+                    before,
+                    after,
+                    seen[function, before, after],
+                    old.lineno,
+                    old.col_offset,
+                    what,
+                    starts[old.lineno - 1] + old.col_offset,
+                    _end(starts, old),
+                    text,
+                )
             )
     return tuple(mutants)
+
+
+def _end(starts: list[int], node: ast.expr | ast.stmt) -> int:
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
+    return starts[node.end_lineno - 1] + node.end_col_offset
 
 
 def change(file: str, old: str, new: str) -> Mutant:
