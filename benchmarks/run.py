@@ -63,9 +63,10 @@ def without_numba(function: Callable[[], object]) -> Callable[[], object]:
     return run
 
 
-def ours(x: np.ndarray, size: int) -> list[Contender]:
+def ours(x: np.ndarray, values: np.ndarray) -> list[Contender]:
     """numfmt's own operations."""
-    values, codes = np.empty_like(x), np.empty(size, np.uint8)
+    size = x.size
+    codes = np.empty(size, np.uint8)
     words = np.empty(size, np.uint32)
     made: list[Contender] = []
     for name in ("e4m3fn", "e2m1", "bfloat16", "e5m7"):
@@ -184,9 +185,10 @@ def verifloat_contenders(x: np.ndarray) -> list[Contender]:
     return [Contender("quantize", "verifloat e4m3fn", lambda: convert(x, "E4M3"), 8, x.size)]
 
 
-def measure(contenders: list[Contender], rounds: int, size: int) -> list[tuple[Contender, float, float]]:
+def measure(
+    contenders: list[Contender], rounds: int, source: np.ndarray, target: np.ndarray
+) -> list[tuple[Contender, float, float]]:
     """Median seconds an element of every contender, and its ratio to a copy timed in the same rounds."""
-    source, target = np.ones(size, np.float32), np.ones(size, np.float32)
     copies: list[float] = []
     seconds: list[list[float]] = [[] for _ in contenders]
     for contender in contenders:
@@ -195,7 +197,6 @@ def measure(contenders: list[Contender], rounds: int, size: int) -> list[tuple[C
         if sys.stderr.isatty():
             print(f"\rround {round_number + 1} of {rounds}", end="", file=sys.stderr)
         for contender, times in zip(contenders, seconds, strict=True):
-            time.sleep(0.03)  # thread pools of peers spin for a while after their work
             start = time.perf_counter()
             np.copyto(target, source)
             copies.append(time.perf_counter() - start)
@@ -204,7 +205,7 @@ def measure(contenders: list[Contender], rounds: int, size: int) -> list[tuple[C
             times.append(time.perf_counter() - start)
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    per_byte = statistics.median(copies) / (8 * size)
+    per_byte = statistics.median(copies) / (8 * source.size)
     table = []
     for contender, times in zip(contenders, seconds, strict=True):
         element = statistics.median(times) / contender.elements
@@ -307,12 +308,15 @@ def main() -> int:
         return all_patterns()
     size = 1 << options.size
     x = np.random.default_rng(0).standard_normal(size, dtype=np.float32)
-    contenders = [c for c in ours(x, size) + peers(x) if options.only in f"{c.group} {c.name}"]
+    values = np.ones_like(x)  # the copy moves x to the array that numfmt fills
+    contenders = [c for c in ours(x, values) + peers(x) if options.only in f"{c.group} {c.name}"]
     print(f"2**{options.size} standard normal float32, out= given, median of {options.rounds} rounds\n")
     print(f"| operation  | {'what':<40} | ns/element | ratio to a copy |")
     print(f"| ---------- | {'-' * 40} | ---------- | --------------- |")
     order = {"quantize": 0, "stochastic": 1, "encode": 2, "decode": 3}
-    for contender, element, ratio in sorted(measure(contenders, options.rounds, size), key=lambda r: order[r[0].group]):
+    for contender, element, ratio in sorted(
+        measure(contenders, options.rounds, x, values), key=lambda r: order[r[0].group]
+    ):
         print(f"| {contender.group:<10} | {contender.name:<40} | {element * 1e9:10.3f} | {ratio:15.3f} |")
     if not options.no_start_up:
         print()

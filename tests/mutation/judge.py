@@ -243,6 +243,8 @@ def answer(case: Case) -> Any:
     carrier = {32: parameters.BINARY32, 64: parameters.BINARY64, 256: carriers.BINARY256}[case.bits]
     fmt = _format(case.format)
     if case.kernel.startswith("decode"):
+        if not carriers.holds(carrier, fmt):
+            raise NoPlan(str(case))
         plan = (
             plans.source_plan(fmt, carrier) if case.kernel == "decode float" else plans.fixed_grid(fmt, None, carrier)
         )
