@@ -161,7 +161,7 @@ def _plan(
             gap = _gap(fmt)
             target = _float_target(fmt, rules.rule, carrier, codes, in_carrier and gap is None)
             if gap is None:
-                fits = in_carrier or _codes_fit(fmt, carrier)
+                fits = fmt.trailing_bits < carrier.sign_shift if in_carrier else _codes_fit(fmt, carrier)
                 return (
                     Plan("float", carrier, _is_general(fmt, rules.rule, carrier), target, results, mode)
                     if fits

@@ -2,10 +2,12 @@
 
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 import numfmt as nf
+from numfmt.rounding import Rule
 from spec import oracle
 from tests.support import OVERFLOWS, SPECIALS, assert_same_bits, boundaries, exactly, modes, operands
 
@@ -262,6 +264,28 @@ def test_codebooks_take_exact_integers_stochastically():
     for r in (0, 1, 2**31, 2**32 - 2**26, 2**32 - 1):
         codes = nf.encode(x, nf.CodebookFormat(values), rounding="stochastic_c", random_bits=r)
         assert codes.tolist() == [oracle.encode(Fraction(int(v)), judge, "stochastic_c", None, r, 32) for v in x]
+
+
+def test_codebooks_take_subnormal_operands_stochastically():
+    values, judge = [0, 2.0**-1072], oracle.codebook([0, Fraction(2) ** -1072])
+    x = np.arange(9) * 2.0**-1074
+    for r in range(0, 256, 5):
+        codes = nf.encode(x, nf.CodebookFormat(values), rounding="stochastic_a", random_bits=r, random_bit_count=8)
+        assert codes.tolist() == [oracle.encode(v, judge, "stochastic_a", None, r, 8) for v in exactly(x)]
+
+
+def test_formats_wider_than_the_carrier_leave_its_values_alone():
+    x = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn)
+    for name in ("float64", "e8m40", "binary128"):
+        assert_same_bits(nf.quantize(x, name).astype(np.float64), x.astype(np.float64), name)
+    y = np.array([1.5, -(2.0**-1074), np.inf, np.nan, -0.0])
+    assert_same_bits(nf.quantize(y, "binary128"), y)
+
+
+def test_a_platform_tells_nans_of_both_signs_apart_in_fixed_point():
+    platform = nf.Platform("x", "made up", default=Rule(nan=(5, 6)))
+    x = np.array([np.nan, -np.nan])
+    assert nf.encode(x, "int8", platform=platform).tolist() == [5, 6]
 
 
 def test_boundaries_of_binary64_are_exact():

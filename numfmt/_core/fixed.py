@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from .float import normalize, pack, pick, unpack
+from .float import normalize, pack, pick, special, unpack
 from .rounding import round_away, round_away_random
 
 
@@ -53,9 +53,7 @@ def encode(bits, random, carrier, grid, results, mode, *, xp):
     kept = xp.where(grid.wrap == 2, kept ^ (-flipped & grid.mask), kept)
     limit = pick(negative, results.negative_overflow, results.overflow)
     code = xp.where(overflow, xp.where(grid.wrap != 0, kept, limit), code)
-    infinity = pick(negative, results.negative_infinity, results.infinity)
-    special = xp.where(magnitude > carrier.infinity, magnitude * 0 + results.nan, infinity)
-    return xp.where(magnitude >= carrier.infinity, special, code)
+    return special(code, negative, magnitude, carrier, results, xp=xp)
 
 
 def decode(code, carrier, grid, *, xp):

@@ -5,7 +5,7 @@ Values are compared as keys: integers that order carrier patterns as the reals t
 
 from typing import Any, NamedTuple
 
-from .float import special
+from .float import normalize, special
 from .rounding import FRACTION_BITS, round_away, round_away_random
 
 
@@ -47,6 +47,7 @@ def _fraction(magnitude, negative, i, carrier, table, *, xp):
     field = xp.maximum(magnitude >> carrier.trailing, 1)
     fraction = magnitude & (carrier.hidden - 1)
     m = xp.where(magnitude >= carrier.hidden, fraction | carrier.hidden, fraction)
+    m, field = normalize(m, field, carrier, xp=xp)
     shift = field - table.field[i] + (FRACTION_BITS - 1)
     right = xp.minimum(xp.maximum(-shift, 0), carrier.reach)
     scaled = (m << xp.minimum(xp.maximum(shift, 0), table.reach)) >> right

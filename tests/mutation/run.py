@@ -1,9 +1,9 @@
 """Mutation test: change numfmt/_core in one place, and see that the fast subset of judge.py notices.
 
-    python tests/mutation/run.py                       all mutants (10 minutes on two cores)
+    python tests/mutation/run.py                       all mutants (4 minutes on two cores)
     python tests/mutation/run.py --only rounding.py    of one file, one function (float.locate) or one id
     python tests/mutation/run.py --list --only fixed   which mutants there are
-    python tests/mutation/run.py --verify              also compare survivors with numfmt on exhaustive sweeps
+    python tests/mutation/run.py --verify              also compare survivors with numfmt on sweeps (10 minutes)
     python tests/mutation/run.py --change rounding.py "(mask >> 1) + up" "mask >> 1"       a mutant of your own
 
 A mutant that passes the subset has survived. Either a vector is missing (add a format or operand to
