@@ -125,44 +125,47 @@ def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomnes
         for i in range(patterns.size):
             out[i] = plain(one(lane(patterns[i]), lane(numbers[i]), parameters, results, mode))
 
-    def seeded(patterns, p, out, k0, k1, start, shift):
+    @njit
+    def stretch(patterns, p, out, k0, k1, high, low, shift):
         mode, results = read_rules(p)
         parameters = read_parameters(p)
-        high, low = word32(start >> 32), word32(start)
-        room = 2**32 - (start & 0xFFFFFFFF)
-        for i in range(min(room, patterns.size)):
-            random = word(word32(k0), word32(k1), high, low + word32(i)) >> word32(shift)
-            out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, mode))
-        for i in range(room, patterns.size):  # past a carry into the high word of the index
-            random = word(word32(k0), word32(k1), high + 1, low + word32(i)) >> word32(shift)
+        for i in range(patterns.size):
+            random = word(k0, k1, high, low + word32(i)) >> shift
             out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, mode))
 
-    def stochastic(patterns, p, out, k0, k1, start, shift):
-        # `seeded` for the mode "stochastic" alone, whose constants fold away.
+    @njit
+    def stochastic_stretch(patterns, p, out, k0, k1, high, low, shift):
+        # `stretch` for the mode "stochastic" alone, whose constants fold away.
         _, results = read_rules(p)
         parameters = read_parameters(p)
-        high, low = word32(start >> 32), word32(start)
-        room = 2**32 - (start & 0xFFFFFFFF)
-        for i in range(min(room, patterns.size)):
-            random = word(word32(k0), word32(k1), high, low + word32(i))
-            out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, STOCHASTIC))
-        for i in range(room, patterns.size):
-            random = word(word32(k0), word32(k1), high + 1, low + word32(i))
+        for i in range(patterns.size):
+            random = word(k0, k1, high, low + word32(i))
             out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, STOCHASTIC))
 
-    return {"none": deterministic, "given": given, "seed": seeded, "word": stochastic}[randomness]
+    fill = stochastic_stretch if randomness == "word" else stretch
+
+    def seeded(patterns, p, out, k0, k1, start, shift):
+        key0, key1, high, low = word32(k0), word32(k1), word32(start >> 32), word32(start)
+        room = 2**32 - (start & 0xFFFFFFFF)  # elements before a carry into the high word of the index
+        fill(patterns[:room], p, out[:room], key0, key1, high, low, word32(shift))
+        fill(patterns[room:], p, out[room:], key0, key1, high + 1, word32(0), word32(shift))
+
+    return {"none": deterministic, "given": given}.get(randomness, seeded)
 
 
 def _random_loop() -> Any:
     word32, plain = lanes.word32, lanes.plain
 
+    @njit
+    def stretch(k0, k1, high, low, out):
+        for i in range(out.size):
+            out[i] = plain(word(k0, k1, high, low + word32(i)))
+
     def fill(k0, k1, start, out):
-        high, low = word32(start >> 32), word32(start)
+        key0, key1, high, low = word32(k0), word32(k1), word32(start >> 32), word32(start)
         room = 2**32 - (start & 0xFFFFFFFF)
-        for i in range(min(room, out.size)):
-            out[i] = plain(word(word32(k0), word32(k1), high, low + word32(i)))
-        for i in range(room, out.size):
-            out[i] = plain(word(word32(k0), word32(k1), high + 1, low + word32(i)))
+        stretch(key0, key1, high, low, out[:room])
+        stretch(key0, key1, high + 1, word32(0), out[room:])
 
     return fill
 

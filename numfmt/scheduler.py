@@ -19,7 +19,7 @@ from .sources import Operand
 Array = npt.NDArray[Any]
 
 CHUNK = 1 << 15  # elements of a NumPy chunk: an int64 temporary of it takes 256 KiB
-LONG_CHUNK = 1 << 21  # of the compiled engine, which makes no temporaries
+LONG_CHUNK = 1 << 19  # of the compiled engine, which makes no temporaries
 PARALLEL = 1 << 17  # elements from which a second thread pays
 
 

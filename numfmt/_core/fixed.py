@@ -39,7 +39,7 @@ def encode(bits, random, carrier, grid, results, mode, *, xp):
     raised = xp.minimum(xp.maximum(-drop, 0), carrier.bits - 1)
     s = m >> xp.minimum(lower, carrier.reach)
     if random is None:
-        away = round_away(m, lower, s & 1, negative, mode, carrier.reach, xp=xp)
+        away = round_away(m, lower, s, negative, mode, carrier.reach, xp=xp)
     else:
         away = round_away_random(m, lower, random, mode, carrier.reach, xp=xp)
     s = (s + away) << raised

@@ -82,7 +82,7 @@ def round_regular(bits, random, carrier, target, mode, general, *, xp):
         own = xp.where(m == 0, m, own)  # a normalised zero has no exponent
         code = (own << target.trailing) + s - target.offset
     if random is None:
-        away = round_away(m, drop, code & 1, negative, mode, carrier.reach, xp=xp)
+        away = round_away(m, drop, code, negative, mode, carrier.reach, xp=xp)
     else:
         away = round_away_random(m, drop, random, mode, carrier.reach, xp=xp)
     if general:
@@ -156,7 +156,7 @@ def decode(code, carrier, source, *, xp):
     subnormal = (field == 0) & (source.subnormal != 0)
     m = xp.where(subnormal, fraction, fraction + (1 << source.trailing)) << (carrier.trailing - source.trailing)
     field_of_code = field
-    field = xp.where(subnormal, field + (1 - source.shifted), field) + source.rebias
+    field = xp.where(subnormal, magnitude * 0 + (1 - source.shifted), field) + source.rebias
     packed = pack(m, field, carrier, xp=xp) | (-negative << carrier.sign_shift)
     packed = xp.where(magnitude == 0, pick(negative, source.negative_zero, source.zero), packed)
     if_infinite = carrier.infinity | (-negative << carrier.sign_shift)

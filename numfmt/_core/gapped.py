@@ -28,7 +28,7 @@ def _fraction(m, drop, s, carrier, gap, *, xp):
     bits = FRACTION_BITS - 1
     dropped = m & ((1 << xp.minimum(drop, carrier.reach)) - 1)
     right = xp.minimum(xp.maximum(drop - bits, 0), carrier.reach)
-    part = xp.where(drop > bits, dropped >> right, dropped << xp.minimum(xp.maximum(bits - drop, 0), bits))
+    part = xp.where(drop > bits, dropped >> right, dropped << xp.maximum(bits - drop, 0))
     distance = ((s - gap.low) << bits) + part
     width = gap.high - gap.low
     quotient = distance // width
@@ -48,7 +48,7 @@ def encode(bits, random, carrier, target, gap, results, mode, *, xp):
     inside = (field <= target.emin) & (down >= gap.low) & (down < gap.high)
     if random is None:
         place = _place(m, drop, carrier, gap, xp=xp)
-        away = round_away(place, m * 0 + 2, m * 0 + (gap.low & 1), negative, mode, carrier.reach, xp=xp)
+        away = round_away(place, m * 0 + 2, m * 0 + gap.low, negative, mode, carrier.reach, xp=xp)
     else:
         nu = _fraction(m, drop, xp.where(inside, down, m * 0 + gap.low), carrier, gap, xp=xp)
         away = round_away_random(nu, m * 0 + FRACTION_BITS, random, mode, carrier.reach, xp=xp)

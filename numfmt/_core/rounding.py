@@ -29,7 +29,7 @@ def increment(mask, lsb, negative, mode, *, xp):
 
     Args:
         mask: integer array, 2**d - 1 where d bits are dropped (0 where none are).
-        lsb: integer array of 0 or 1, last kept bit.
+        lsb: integer array whose last bit is the last kept one.
         negative: integer array of 0 or 1, sign of the operand.
         mode: `Round`.
 
@@ -79,10 +79,10 @@ def round_away_random(m, drop, random, mode, reach, *, xp):
     n = mode.random_bits
     fraction = m & ((1 << xp.minimum(drop, reach)) - 1)
     excess = xp.minimum(xp.maximum(drop - n, 0), reach)  # bits of ν below the N that are compared
-    even = (fraction >> excess) & 1
-    kept = (fraction + increment((1 << excess) - 1, even, even, mode, xp=xp)) >> excess
+    lsb = fraction >> excess
+    kept = (fraction + increment((1 << excess) - 1, lsb, lsb * 0, mode, xp=xp)) >> excess
     short = n - drop > 0
-    high = xp.where(short, fraction << xp.minimum(xp.maximum(n - 1 - drop, 0), 30), kept >> 1)
+    high = xp.where(short, fraction << xp.maximum(n - 1 - drop, 0), kept >> 1)
     last = xp.where(short, kept * 0, kept & random & 1)
     bound = (mode.high_ones - ((random >> 1) & mode.high_ones)) - last
     return xp.where(high > bound, kept * 0 + 1, kept * 0)

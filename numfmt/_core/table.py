@@ -76,7 +76,7 @@ def _choose(bits, random, carrier, table, mode, *, xp):
         below, above = key < table.middle_at[i], key >= table.middle_above[i]
         beyond = xp.where(negative != 0, below, above)
         place = xp.where(beyond, key * 0 + 3, xp.where(below | above, key * 0 + 1, key * 0 + 2))
-        away = round_away(place, key * 0 + 2, toward_zero & 1, negative, mode, carrier.reach, xp=xp)
+        away = round_away(place, key * 0 + 2, toward_zero, negative, mode, carrier.reach, xp=xp)
     else:
         nu = _fraction(magnitude, negative, i, carrier, table, xp=xp)
         away = round_away_random(nu, key * 0 + FRACTION_BITS, random, mode, carrier.reach, xp=xp)

@@ -510,6 +510,7 @@ FORMATS: dict[str, oracle.Format | str] = {
     "codebook(1/1024, 1, 1000, 1001)": oracle.codebook([Fraction(1, 1024), 1, 1000, 1001]),
     f"codebook(0, 1/{2**1020})": oracle.codebook([0, Fraction(1, 2**1020)]),
     f"codebook(0, 1/{2**1050})": oracle.codebook([0, Fraction(1, 2**1050)]),
+    f"codebook(0, 1/{2**1072})": oracle.codebook([0, Fraction(1, 2**1072)]),
     "codebook(-7/4, -3/2, -1/2)": oracle.codebook([Fraction(-7, 4), Fraction(-3, 2), Fraction(-1, 2)]),
 }  # fmt: skip
 DETERMINISTIC = [mode for mode in oracle.DETERMINISTIC if mode not in oracle.FIXED_ONLY]
