@@ -22,7 +22,7 @@ FAULTS = {
         "drop = xp.minimum(drop, reach)",
         "drop = xp.minimum(drop, reach - 3)",
     ),
-    "even is the significand's": ("float.py", "round_away(m, drop, code & 1,", "round_away(m, drop, s & 1,"),
+    "even is the significand's": ("float.py", "round_away(m, drop, code,", "round_away(m, drop, s,"),
     "subnormals keep a bit too many": (
         "float.py",
         "xp.maximum(target.emin - field, 0)",
