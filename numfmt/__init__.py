@@ -6,8 +6,10 @@
 """
 
 from .arrays import convert, decode, encode, exact, quantize, value_table
+from .block_arrays import BlockArray
+from .blocks import BlockFormat
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Specials, Subnormals
-from .named import get_format, list_formats
+from .named_blocks import get_format, list_formats
 from .platforms import get_platform
 from .random import random_bits
 from .rounding import Overflow, Platform, Rounding
@@ -15,6 +17,8 @@ from .rounding import Overflow, Platform, Rounding
 __version__ = "0.1.0"
 
 __all__ = [
+    "BlockArray",
+    "BlockFormat",
     "CodebookFormat",
     "FixedFormat",
     "FloatFormat",

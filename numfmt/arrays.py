@@ -15,9 +15,12 @@ import numpy.typing as npt
 
 from . import engines
 from ._core.parameters import BINARY32, BINARY64, Carrier
+from .block_arrays import Axis, BlockArray, decode_array, encode_array, quantize_array
+from .blocks import BlockFormat
 from .carriers import BINARY256
 from .formats import Exact, FloatFormat, Format
-from .named import get_format
+from .named import scalar_format
+from .named_blocks import get_format
 from .plans import Plan, encode_plan, quantize_plan, resolve
 from .platforms import get_platform
 from .random import Seed, key_of
@@ -25,7 +28,6 @@ from .rounding import Overflow, Platform, Rounding
 from .scheduler import RandomSource, over_chunks, run, thread_count
 from .sources import (
     FLOATS,
-    Operand,
     code_dtype,
     code_operand,
     decode_codes,
@@ -62,10 +64,10 @@ def _choose_plan(
     return next(plan for plan in plans if plan is not None)
 
 
-def _random_source(
-    operand: Operand, rules: Rules, seed: Seed | None, random_bits: npt.ArrayLike | None
+def random_source(
+    shape: tuple[int, ...], rules: Rules, seed: Seed | None, random_bits: npt.ArrayLike | None
 ) -> RandomSource | None:
-    """The random numbers of a call, checked against the mode."""
+    """The random numbers of a call on an array of `shape`, checked against the mode."""
     if not rules.random_bit_count:
         if seed is not None or random_bits is not None:
             given = "seed" if seed is not None else "random_bits"
@@ -79,16 +81,17 @@ def _random_source(
     if numbers.dtype.kind not in "iu":
         raise TypeError(f"random_bits has dtype {numbers.dtype}; it must hold integers, uint32 for choice")
     try:
-        every = np.broadcast_to(numbers, operand.array.shape)
+        every = np.broadcast_to(numbers, shape)
     except ValueError:
         raise ValueError(
-            f"random_bits has shape {numbers.shape}; it must broadcast to x's shape {operand.array.shape}"
+            f"random_bits has shape {numbers.shape}; it must broadcast to x's shape {shape}"
         ) from None
     flat = every.astype(np.uint32).reshape(-1)
     return RandomSource(None, flat, rules.random_bit_count)
 
 
-def _checked_out(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def checked_out(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """`out`, or a new array; raises ValueError where it does not fit the result."""
     if out is None:
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
@@ -101,8 +104,9 @@ def _checked_out(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 def encode(
     x: npt.ArrayLike,
-    format: str | Format,
+    format: str | Format | BlockFormat,
     *,
+    axis: Axis = -1,
     rounding: Rounding | str | None = None,
     overflow: Overflow | str | None = None,
     platform: Platform | str | None = None,
@@ -112,14 +116,15 @@ def encode(
     wrap_bits: int = 0,
     return_flags: bool = False,
     tininess: str = "after",
-    out: Array | None = None,
+    out: Any = None,
     threads: int | None = None,
 ) -> Any:
-    """Codes of the values that `x` rounds to.
+    """Codes of the values that `x` rounds to; for a block format, codes and scales: a `BlockArray`.
 
     Args:
         x: real numbers of any shape: floats, integers, ml_dtypes types, Python scalars.
-        format: a format or its name.
+        format: a format or its name; a scalar one, or a block format such as mxfp4.
+        axis: of blocks: an int; a pair for tiles (by default the last two); not looked at otherwise.
         rounding: `Rounding` or name; the format's default, mostly ties to even.
         overflow: `Overflow` or name; the format's default: infinity where it has one, else saturate.
         platform: a vendor's rules (`get_platform`); `rounding` and `overflow` override them.
@@ -129,15 +134,17 @@ def encode(
         wrap_bits: for overflow="wrap": how many top bits saturate (the N of ap_fixed).
         return_flags: return (codes, flags), flags being uint8 IEEE flags in TestFloat's order.
         tininess: "after" or "before" rounding, for the underflow flag.
-        out: array of the result's shape and dtype to fill.
+        out: array of the result's shape and dtype to fill; of a block format a `BlockArray`.
         threads: at most so many; NUMFMT_THREADS, then all cores, by default.
 
     Returns:
         Array of x's shape, of the smallest unsigned dtype that holds the format's codes (object above
-        64 bits); a NumPy scalar for a scalar.
+        64 bits); a NumPy scalar for a scalar. Of a block format a `BlockArray`, whose elements saturate
+        unless `overflow` says otherwise; flags and wrap_bits are for scalar formats.
 
     Raises:
-        ValueError: unknown names, a mode that the format cannot express, missing random bits.
+        ValueError: unknown names, a mode that the format cannot express, missing random bits, an axis
+            that x lacks.
         TypeError: x is bool, complex, longdouble or no number.
 
     References: IEEE 754-2019 §4.3, §5.4.2, §7; P3109 Interim Report v4.0 §4.7.
@@ -149,11 +156,17 @@ def encode(
     array([1, 1, 1, 5], dtype=uint8)
     """
     fmt = get_format(format)
+    if isinstance(fmt, BlockFormat):
+        _refuse_scalar_options(fmt, wrap_bits, return_flags)
+        return encode_array(
+            x, fmt, axis=axis, rounding=rounding, overflow=overflow, platform=platform, seed=seed,
+            random_bits=random_bits, random_bit_count=random_bit_count, out=out, threads=threads,
+        )  # fmt: skip
     operand = operand_of(x)
     rules = _rules(fmt, rounding, overflow, platform, random_bit_count, wrap_bits)
-    random = _random_source(operand, rules, seed, random_bits)
+    random = random_source(operand.array.shape, rules, seed, random_bits)
     plan = _choose_plan(encode_plan, fmt, rules, operand.carrier)
-    codes = _checked_out(out, operand.array.shape, code_dtype(fmt))
+    codes = checked_out(out, operand.array.shape, code_dtype(fmt))
     finish = _with_integer_bits(fmt) if isinstance(fmt, FloatFormat) and fmt.integer_bit else None
     run(plan, operand, random, False, codes, finish, threads)
     result: Any = codes[()] if operand.is_scalar else codes
@@ -163,6 +176,12 @@ def encode(
 
     flags = exception_flags(operand, fmt, rules, random, tininess)
     return result, flags[()] if operand.is_scalar else flags
+
+
+def _refuse_scalar_options(fmt: BlockFormat, wrap_bits: int, return_flags: bool = False) -> None:
+    given = "wrap_bits" if wrap_bits else "return_flags" if return_flags else None
+    if given:
+        raise ValueError(f"{given} is given for {fmt}; it is for scalar formats, such as {fmt.element}")
 
 
 def _with_integer_bits(fmt: FloatFormat) -> Callable[[Array], Array]:
@@ -176,8 +195,9 @@ def _with_integer_bits(fmt: FloatFormat) -> Callable[[Array], Array]:
 
 def quantize(
     x: npt.ArrayLike,
-    format: str | Format,
+    format: str | Format | BlockFormat,
     *,
+    axis: Axis = -1,
     rounding: Rounding | str | None = None,
     overflow: Overflow | str | None = None,
     platform: Platform | str | None = None,
@@ -206,13 +226,19 @@ def quantize(
     array([ 0.5, -2. ], dtype=float32)
     """
     fmt = get_format(format)
+    if isinstance(fmt, BlockFormat):
+        _refuse_scalar_options(fmt, wrap_bits)
+        return quantize_array(
+            x, fmt, axis=axis, rounding=rounding, overflow=overflow, platform=platform, seed=seed,
+            random_bits=random_bits, random_bit_count=random_bit_count, out=out, threads=threads,
+        )  # fmt: skip
     operand = operand_of(x)
     rules = _rules(fmt, rounding, overflow, platform, random_bit_count, wrap_bits)
-    random = _random_source(operand, rules, seed, random_bits)
+    random = random_source(operand.array.shape, rules, seed, random_bits)
     dtype = result_dtype(operand.array.dtype, fmt)
     own = narrowest_carrier(FLOATS[dtype])
     plan = _choose_plan(quantize_plan, fmt, rules, max(operand.carrier, own, key=CARRIERS.index))
-    values = _checked_out(out, operand.array.shape, dtype)
+    values = checked_out(out, operand.array.shape, dtype)
     run(plan, operand, random, True, values, _to_dtype(plan.carrier, dtype), threads)
     return values[()] if operand.is_scalar else values
 
@@ -237,10 +263,11 @@ def _to_dtype(carrier: Carrier, dtype: np.dtype[Any]) -> Callable[[Any], Any] | 
 
 
 def decode(
-    codes: npt.ArrayLike,
-    format: str | Format,
+    codes: npt.ArrayLike | BlockArray,
+    format: str | Format | None = None,
     *,
     dtype: npt.DTypeLike | None = None,
+    platform: Platform | str | None = None,
     out: Array | None = None,
     threads: int | None = None,
 ) -> Any:
@@ -248,8 +275,10 @@ def decode(
 
     Args:
         codes: integers of any shape; bits above the format's width are ignored, negative ones are
-            two's complement in the low bits.
-        format: a format or its name.
+            two's complement in the low bits. Or a `BlockArray`.
+        format: a format or its name; a `BlockArray` has its own.
+        platform: for a `BlockArray`: whose order of binary32 operations decodes it
+            (transformer_engine, compressed_tensors, modelopt); by default the exact product is rounded once.
         dtype: float dtype of the result, rounded to once (ties to even) where values do not fit it.
         out, threads: as for `encode`.
 
@@ -265,7 +294,13 @@ def decode(
     array([ 0.000000e+00,  1.953125e-03,  4.480000e+02,           nan,
            -0.000000e+00], dtype=float32)
     """
-    fmt = get_format(format)
+    if isinstance(codes, BlockArray):
+        if format is not None and get_format(format) != codes.format:
+            raise ValueError(f"{format} is given for a BlockArray of {codes.format}; leave the format out")
+        return decode_array(codes, dtype=dtype, out=out, platform=platform, threads=threads)
+    if format is None:
+        raise ValueError("codes are given without a format; decode(codes, format) needs one")
+    fmt = scalar_format(format)
     operand = code_operand(codes, fmt)
     array = operand.array
     natural = narrowest_carrier(fmt)
@@ -278,7 +313,7 @@ def decode(
         if wanted not in FLOATS:
             raise TypeError(f"dtype {wanted} is given; float16, float32, float64 and ml_dtypes floats are taken")
     carrier = max(natural, narrowest_carrier(FLOATS[wanted]), key=CARRIERS.index)
-    values = _checked_out(out, array.shape, wanted)
+    values = checked_out(out, array.shape, wanted)
     run_decode(fmt, carrier, array, values, _to_dtype(carrier, wanted), threads)
     return values[()] if operand.is_scalar else values
 
@@ -334,7 +369,7 @@ def convert(
     >>> convert(np.uint8([0x38, 0x7E]), "e4m3fn", "e5m2")
     array([60, 95], dtype=uint8)
     """
-    return encode(code_operand(codes, get_format(source)), target, **options)  # type: ignore[arg-type]
+    return encode(code_operand(codes, scalar_format(source)), target, **options)  # type: ignore[arg-type]
 
 
 def exact(code: int, format: str | Format) -> Exact:
@@ -343,7 +378,7 @@ def exact(code: int, format: str | Format) -> Exact:
     >>> exact(0x7E, "e4m3fn"), exact(0x80, "e4m3fn")
     (Fraction(448, 1), '-0')
     """
-    return get_format(format).exact(int(code))
+    return scalar_format(format).exact(int(code))
 
 
 def value_table(format: str | Format) -> list[Exact]:
@@ -352,7 +387,7 @@ def value_table(format: str | Format) -> list[Exact]:
     >>> [str(v) for v in value_table("e2m1")[:8]]
     ['0', '1/2', '1', '3/2', '2', '3', '4', '6']
     """
-    fmt = get_format(format)
+    fmt = scalar_format(format)
     if fmt.bits > 16:
         raise ValueError(f"{fmt} has {fmt.bits} bits; tables are made of at most 16, exact() reads single codes")
     return [fmt.exact(code) for code in range(2**fmt.bits)]

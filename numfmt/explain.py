@@ -20,7 +20,7 @@ from ._cli.reasons import Bracket, bracket_of, goes_away, why
 from ._core.parameters import BINARY64, Carrier, ieee_carrier
 from .carriers import BINARY256, exact_in, pattern
 from .formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format
-from .named import get_format
+from .named import scalar_format
 from .plans import Plan, encode_plan, resolve
 from .platforms import get_platform
 from .rounding import Overflow, Platform, Rounding
@@ -105,7 +105,7 @@ def explain(
     >>> hex(e.code), e.value, e.outcomes[0].why
     ('0x3e', Fraction(7, 4), 'guard 1, sticky 1: above the midpoint, so up')
     """
-    fmt = get_format(format)
+    fmt = scalar_format(format)
     check_size(fmt)
     place = None if platform is None else get_platform(platform)
     rules = resolve(fmt, None, overflow, place, None)
@@ -325,7 +325,7 @@ def _notes(fmt: Format, given: Exact, code: int, as_code: bool, place: Platform 
 
 
 def _binary64_error(value: Fraction) -> str:
-    double = get_format("float64")
+    double = scalar_format("float64")
     nearest = double.exact(round_exactly(double, value, resolve(double, None, None, None, None)))
     if isinstance(nearest, str):
         return "its whole size" if nearest == "-0" else "more than its range"

@@ -144,12 +144,16 @@ _AP_FIXED = re.compile(r"ap_(u?)fixed<(\d+),(-?\d+)>")
 _CALL = re.compile(r"(\w+)\((.*)\)")
 
 
-def _squeeze(name: str) -> str:
+class UnknownFormat(ValueError):
+    """A name that is no format's."""
+
+
+def squeeze(name: str) -> str:
     """A name as it is looked up: lower case, without spaces, underscores and hyphens."""
     return re.sub(r"[\s_-]", "", name.lower())
 
 
-_LOOKUP = {_squeeze(n): e.format for name, e in NAMED.items() for n in (name, *e.aliases)}
+_LOOKUP = {squeeze(n): e.format for name, e in NAMED.items() for n in (name, *e.aliases)}
 
 
 def p3109(k: int, p: int, signed: bool, extended: bool) -> FloatFormat:
@@ -166,9 +170,9 @@ def p3109_names(widths: range = range(3, 17)) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def _parse(name: str) -> Format:
+def parse(name: str) -> Format:
     text = name.strip().lower()
-    found = _LOOKUP.get(_squeeze(text))
+    found = _LOOKUP.get(squeeze(text))
     if found is not None:
         return found
     compact = text.replace(" ", "")
@@ -192,9 +196,7 @@ def _parse(name: str) -> Format:
         return FixedFormat(int(match[2]), int(match[2]) - int(match[3]), signed=not match[1])
     if match := _CALL.fullmatch(text):
         return _call(name, match[1], [part.strip() for part in match[2].split(",") if part.strip()])
-    raise ValueError(
-        unknown("format", name, [n for n, e in NAMED.items()] + [a for e in NAMED.values() for a in e.aliases])
-    )
+    raise UnknownFormat(unknown("format", name, scalar_names()))
 
 
 def _call(name: str, kind: str, arguments: list[str]) -> Format:
@@ -229,7 +231,7 @@ def _call(name: str, kind: str, arguments: list[str]) -> Format:
             default_overflow=None if overflow is None else Overflow.parse(str(overflow)),
         )  # fmt: skip
     else:
-        raise ValueError(f"{name!r} is given; formats written as a call are float(…), fixed(…) and codebook(…)")
+        raise ValueError(f"{name!r} is given; formats written as a call are float(…), fixed(…), codebook(…), block(…) and bfp(…)")
     if options or positional:
         raise ValueError(
             f"{name!r} has an argument {next(iter(options), None) or positional[0]!r} that {kind}(…) does not take"
@@ -237,39 +239,46 @@ def _call(name: str, kind: str, arguments: list[str]) -> Format:
     return made
 
 
-def get_format(name: str | Format) -> Format:
-    """The format called `name`; a format is returned as it is.
-
-    Names are ml_dtypes' and their short forms (e4m3fn, bf16, f32), P3109's (binary8p3se), custom
-    floats eXmY with an optional bias and the suffixes fn, fnuz, uz, f (e5m7, e5m7b20, ue3m3fn), int4,
-    uint8, q3.12, uq0.8, ap_fixed<8,4>, nf4, ternary, and calls: float(e=4, m=3, specials=fn),
-    fixed(bits=8, sign_magnitude=yes), codebook(-1, 0, 1). Case, spaces, hyphens and underscores of
-    listed names do not matter.
+def scalar_format(name: str | Format) -> Format:
+    """The scalar format called `name`; a format is returned as it is.
 
     Raises:
-        ValueError: an unknown name; the message gives the nearest ones.
+        ValueError: an unknown name, or that of a block format.
 
-    >>> get_format("bf16") == get_format("e8m7")
+    >>> scalar_format("bf16") == scalar_format("e8m7")
     True
     """
     if isinstance(name, FloatFormat | FixedFormat | CodebookFormat):
         return name
-    if not isinstance(name, str):
-        raise TypeError(f"a {type(name).__name__} is given as a format; it must be a name or a format object")
-    return _parse(name)
+    if isinstance(name, str):
+        try:
+            return parse(name)
+        except UnknownFormat:
+            pass
+    from .named_blocks import get_format  # the error is that of all formats together
+
+    made = get_format(name)
+    raise ValueError(f"{made} is a block format; a scalar format is taken here, such as {made.element}, its element")  # type: ignore[union-attr]
 
 
-def list_formats(family: str | None = None) -> list[str]:
-    """Names of the named formats, of one family or of all: ieee754, ocp, fnuz, p3109, int, codebook, ….
+def scalar_names() -> list[str]:
+    """Names and aliases of the named scalar formats."""
+    return [n for n, e in NAMED.items()] + [a for e in NAMED.values() for a in e.aliases]
 
-    >>> list_formats("fnuz")
+
+def scalar_formats(family: str | None = None) -> list[str]:
+    """Names of the named scalar formats, of one family or of all.
+
+    >>> scalar_formats("fnuz")
     ['float8_e4m3fnuz', 'float8_e5m2fnuz', 'float8_e4m3b11fnuz']
     """
-    families = [*dict.fromkeys(e.family for e in NAMED.values()), "p3109"]
-    if family is not None and family not in families:
-        raise ValueError(unknown("family", family, families))
     names = [name for name, entry in NAMED.items() if family in (None, entry.family)]
     return names + (p3109_names() if family in (None, "p3109") else [])
+
+
+def scalar_families() -> list[str]:
+    """The families of named scalar formats."""
+    return [*dict.fromkeys(e.family for e in NAMED.values()), "p3109"]
 
 
 def source_of(fmt: Format) -> tuple[str, str]:
@@ -288,7 +297,7 @@ def name_of(fmt: Format) -> str:
 
 def _parses_to(name: str, fmt: Format) -> bool:
     try:
-        return _parse(name) == fmt
+        return parse(name) == fmt
     except ValueError:
         return False
 

@@ -38,8 +38,16 @@ class RandomSource:
         assert self.key is not None
         return aligned(engines.random_words(self.key, start, stop), self.count)
 
+    def every(self, size: int, threads: int | None) -> npt.NDArray[np.uint32]:
+        """The random numbers of `size` elements as an array."""
+        if self.given is not None:
+            return self.given
+        assert self.key is not None
+        words = np.empty(size, np.uint32)
+        fill_random(self.key, 0, words, threads)
+        words >>= np.uint32(32 - self.count)
+        return words
 
-Store = Callable[[Any, int, int], None]
 
 
 def run(

@@ -16,7 +16,7 @@ from ._core.fixed import Grid
 from ._core.parameters import BINARY32, BINARY64, Carrier, Source
 from .carriers import BINARY256, holds, pattern, signed
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Format, Subnormals
-from .named import get_format
+from .named import scalar_format
 from .plans import fixed_grid, source_plan
 
 Array = npt.NDArray[Any]
@@ -27,8 +27,8 @@ _ML_DTYPES = (
 )  # fmt: skip
 FLOATS: dict[np.dtype[Any], FloatFormat] = {}
 for _name in ("float16", "float32", "float64"):
-    FLOATS[np.dtype(_name)] = get_format(_name)  # type: ignore[assignment]
-FLOATS |= {np.dtype(getattr(ml_dtypes, n)): get_format(n) for n in _ML_DTYPES if hasattr(ml_dtypes, n)}
+    FLOATS[np.dtype(_name)] = scalar_format(_name)  # type: ignore[assignment]
+FLOATS |= {np.dtype(getattr(ml_dtypes, n)): scalar_format(n) for n in _ML_DTYPES if hasattr(ml_dtypes, n)}
 _SMALL_INTS = {
     np.dtype(getattr(ml_dtypes, n)): np.dtype(np.int8 if n.startswith("i") else np.uint8)
     for n in ("int1", "int2", "int4", "uint1", "uint2", "uint4")

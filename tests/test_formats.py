@@ -40,7 +40,7 @@ def test_the_names_of_the_name_grammar():
 
 @pytest.mark.parametrize(("name", "message"), [
     ("e4m3nf", "float8_e4m3fn|e4m3fn"), ("e5m0", "e5m0fn"), ("", "unknown format"), ("float(e=4)", "trailing|IEEE"), ("float(x=3, e=2, m=1)", "'x'"),
-    ("fixed()", "1 to 254"), ("q300.10", "1 to 254"), ("e8m240", "1 to 237"), ("codebook(1)", "at least 2"), ("codebook(1, 1/3)", "binary64"), ("block(e2m1)", "codebook"), ("binary8p9se", "P3109"),
+    ("fixed()", "1 to 254"), ("q300.10", "1 to 254"), ("e8m240", "1 to 237"), ("codebook(1)", "at least 2"), ("codebook(1, 1/3)", "binary64"), ("blok(e2m1)", "codebook"), ("block(e2m1, rul=floor)", "'rul'"), ("block(e2m1, rule=flor)", "floor"), ("block(e2m1, size=0)", "positive"), ("bfp(size=16)", "magnitude bits"), ("mxfp5", "mxfp4|mxfp8"), ("binary8p9se", "P3109"),
     ("e0m3", "exponent bits"),
 ])  # fmt: skip
 def test_unknown_names_are_value_errors_with_the_nearest_right_thing(name, message):

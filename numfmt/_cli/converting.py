@@ -19,7 +19,7 @@ from ..arrays import convert, decode, encode, quantize
 from ..carriers import exact_in, pattern
 from ..explain import round_exactly
 from ..formats import CodebookFormat, FixedFormat, FloatFormat, Format
-from ..named import get_format
+from ..named import scalar_format
 from ..plans import resolve
 from ..platforms import get_platform
 from ..random import Seed, key_of, random_bits
@@ -38,8 +38,8 @@ class Job:
     """One conversion: the target, its rules, and the random words of each element."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.target = get_format(args.to)
-        self.source = None if args.source is None else get_format(args.source)
+        self.target = scalar_format(args.to)
+        self.source = None if args.source is None else scalar_format(args.source)
         self.quantizes: bool = args.quantize
         self.options = {"rounding": args.rounding, "overflow": args.overflow, "platform": args.platform}
         place = None if args.platform is None else get_platform(args.platform)

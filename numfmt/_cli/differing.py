@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..arrays import encode, value_table
 from ..formats import Format
-from ..named import get_format
+from ..named import scalar_format
 from ..platforms import get_platform
 from .numbers import decimal_text, hex_float, parse_value
 from .screen import MISMATCH, OK, Failure, Paint, code_text, columns, put, put_json, wants_colour
@@ -36,7 +36,7 @@ def operands(fmt: Format) -> npt.NDArray[np.float32]:
 
 def run_diff(args: argparse.Namespace) -> int:
     """List the operands whose codes differ."""
-    fmt = get_format(args.format)
+    fmt = scalar_format(args.format)
     first, second = get_platform(args.first), get_platform(args.second)
     if fmt.bits > 16:
         raise Failure(f"{fmt} has {fmt.bits} bits; platforms are compared on formats of at most 16")

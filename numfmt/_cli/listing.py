@@ -6,12 +6,15 @@ import argparse
 from fractions import Fraction
 from typing import Any
 
+from ..blocks import BlockFormat
 from ..formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format
-from ..named import NAMED, get_format, list_formats, source_of
+from ..named import NAMED, scalar_format, scalar_formats, source_of
+from ..named_blocks import NAMED_BLOCKS, block_families, get_format, list_formats
 from ..plans import resolve
 from ..platforms import PLATFORMS
 from ..rounding import Platform, Rounding
 from ..specials import Rules, special_codes
+from .blocks import block_facts, put_block_info, put_block_list
 from .fields import check_size, layout_of, widths_of
 from .numbers import decimal_text, fraction_text, hex_float, power_text, short_decimal
 from .screen import OK, Paint, code_text, columns, put, put_json, wants_colour
@@ -21,16 +24,20 @@ HEADER = ("name", "bits", "layout", "bias", "max", "min normal", "min positive",
 
 def run_list(args: argparse.Namespace) -> int:
     """The table of named formats."""
-    names = list_formats(args.family)
+    names = [name for name in list_formats(args.family) if name not in NAMED_BLOCKS]
     summary = args.family is None and not args.json
-    p3109 = set(list_formats("p3109"))
+    p3109 = set(scalar_formats("p3109"))
     shown = [n for n in names if n not in p3109 or not summary]
     order = list(dict.fromkeys(map(_family, shown)))
     shown.sort(key=lambda name: order.index(_family(name)))
     if args.json:
-        put_json({"formats": [facts(name, get_format(name)) for name in shown]})
+        blocks = [n for n, e in NAMED_BLOCKS.items() if args.family in (None, e.family)]
+        put_json({"formats": [facts(get_format(name)) for name in (*shown, *blocks)]})
         return OK
     paint = Paint(wants_colour(args.color))
+    if args.family in block_families():
+        put_block_list(paint, args.family)
+        return OK
     lines = columns([HEADER, *(_row(name) for name in shown)], "<>>>>>><")
     put(paint.bold("  " + lines[0]))
     family = ""
@@ -45,6 +52,9 @@ def run_list(args: argparse.Namespace) -> int:
         put(
             paint.dim("any other: e5m7, e4m3b11fnuz, q3.12, uint5, codebook(-1, 0, 1); nfmt info NAME tells all of one")
         )
+        put("")
+        put_block_list(paint, None)
+        put(paint.dim("any other: block(e2m1, scale=e4m3, size=16, rule=ceil), bfp(m=4, size=16); size is 32, 16x16, axis or tensor"))
     return OK
 
 
@@ -53,7 +63,7 @@ def _family(name: str) -> str:
 
 
 def _row(name: str) -> tuple[str, ...]:
-    fmt = get_format(name)
+    fmt = scalar_format(name)
     bias = str(fmt.bias) if isinstance(fmt, FloatFormat) else ""
     normal = _compact(fmt.min_normal) if isinstance(fmt, FloatFormat) else ""
     return (
@@ -81,8 +91,10 @@ def _specials(fmt: Format) -> str:
 # One format
 
 
-def facts(name: str, fmt: Format) -> dict[str, Any]:
+def facts(fmt: Format | BlockFormat) -> dict[str, Any]:
     """Every derived fact, as JSON takes it: exact numbers are texts."""
+    if isinstance(fmt, BlockFormat):
+        return block_facts(fmt)
     check_size(fmt)
     source, unverified = source_of(fmt)
     canonical = str(fmt)
@@ -90,7 +102,7 @@ def facts(name: str, fmt: Format) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": canonical,
         "aliases": list(entry.aliases) if entry else [],
-        "family": entry.family if entry else _family(canonical) if canonical in list_formats("p3109") else "custom",
+        "family": entry.family if entry else _family(canonical) if canonical in scalar_formats("p3109") else "custom",
         "kind": {FloatFormat: "float", FixedFormat: "fixed", CodebookFormat: "codebook"}[type(fmt)],
         "bits": fmt.bits,
         "layout": layout_of(fmt),
@@ -202,11 +214,14 @@ def _difference(fmt: Format, plain: Rules, platform: Platform) -> str:
 def run_info(args: argparse.Namespace) -> int:
     """All of one format."""
     fmt = get_format(args.format)
-    found = facts(args.format, fmt)
+    found = facts(fmt)
     if args.json:
         put_json(found)
         return OK
     paint = Paint(wants_colour(args.color))
+    if isinstance(fmt, BlockFormat):
+        put_block_info(paint, fmt, found)
+        return OK
     put(paint.bold(found["name"]))
     for line in columns(_info_rows(fmt, found), "<<"):
         put("  " + line)

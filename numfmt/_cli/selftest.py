@@ -21,7 +21,7 @@ from .._core.parameters import BINARY32
 from ..arrays import decode, encode, value_table
 from ..carriers import BINARY256, pattern
 from ..formats import CodebookFormat, Exact, Format
-from ..named import get_format, list_formats
+from ..named import scalar_format, scalar_formats
 from ..plans import encode_plan, resolve
 from ..rounding import Rounding
 from .reasons import NEAREST
@@ -48,7 +48,7 @@ class Result(NamedTuple):
 
 def small_formats() -> dict[str, Format]:
     """Every named format of at most 8 bits."""
-    return {name: fmt for name in list_formats() if (fmt := get_format(name)).bits <= 8}
+    return {name: fmt for name in scalar_formats() if (fmt := scalar_format(name)).bits <= 8}
 
 
 def operands(fmt: Format) -> Array:
@@ -146,7 +146,7 @@ def _goes_up(mode: Rounding, x: Array, low: Array, high: Array, low_is_odd: Arra
 def check_engines() -> Iterator[str]:
     """NumPy, exact Python integers and, where Numba is, the compiled engine give the same codes."""
     for name in ("float8_e4m3fn", "float8_e5m2", "float4_e2m1fn", "float8_e8m0fnu", "bfloat16", "int8", "nf4"):
-        fmt = get_format(name)
+        fmt = scalar_format(name)
         points = _float32_points()
         for mode in DETERMINISTIC:
             rules = resolve(fmt, mode, None, None, None)

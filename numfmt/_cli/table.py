@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..formats import Format
-from ..named import get_format
+from ..named import scalar_format
 from .fields import bits_of, check_size, class_of, widths_of
 from .numbers import decimal_text, fraction_text, hex_float
 from .output import write_text
@@ -28,7 +28,7 @@ def rows_of(fmt: Format) -> Iterator[tuple[str, ...]]:
 
 def run_table(args: argparse.Namespace) -> int:
     """The table in the form asked for."""
-    fmt = get_format(args.format)
+    fmt = scalar_format(args.format)
     check_size(fmt)
     if fmt.bits > 16:
         raise Failure(

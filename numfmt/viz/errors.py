@@ -11,7 +11,7 @@ import numpy as np
 
 from ..arrays import quantize
 from ..formats import Format
-from ..named import get_format
+from ..named import scalar_format
 from ..rounding import Rounding
 from .style import FAINT, INK, MUTED, SERIES_COLORS, Limits, axes, label_ends, label_points, power_ticks, pyplot, styled
 from .values import as_formats, finite_values, log2, number_text
@@ -46,7 +46,7 @@ def rounding_staircase(
 
     >>> figure = rounding_staircase("e2m1", ["ties_to_even", "to_odd"], limits=(-3, 3))
     """
-    fmt = get_format(format)
+    fmt = scalar_format(format)
     names = [Rounding.parse(mode) for mode in modes]
     low, high = limits or (float(fmt.min), float(fmt.max))
     columns = min(len(names), 3)
@@ -207,7 +207,7 @@ def double_rounding(x: float, middle: str | Format, target: str | Format, *, ax:
 
     >>> ax = double_rounding(1 + 2**-8 + 2**-25, "float32", "bfloat16")
     """
-    between, last = get_format(middle), get_format(target)
+    between, last = scalar_format(middle), scalar_format(target)
     below, above = (_fraction(quantize(x, last, rounding=f"toward_{side}")) for side in ("negative", "positive"))
     if below == above:
         raise ValueError(f"x = {x!r} is given, a value of {target}; it must lie between two")

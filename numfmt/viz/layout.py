@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ..formats import CodebookFormat, FixedFormat, FloatFormat, Format, Subnormals
-from ..named import get_format
+from ..named import scalar_format
 from .style import CLASS_COLORS, FIELD_COLORS, INK, MUTED, axes, pyplot, styled
 from .values import Field, as_formats, classes, fields, number_text
 
@@ -32,7 +32,7 @@ def bit_layout(format: str | Format, code: int | None = None, *, ax: Axes | None
     >>> ax.texts[-1].get_text().endswith("= 13/2 = 6.5")
     True
     """
-    fmt = get_format(format)
+    fmt = scalar_format(format)
     boxes = _boxes(fields(fmt), fmt.bits)
     inches = 0.42 if len(boxes) <= 16 else 0.3  # of a box
     ax = axes(ax, max(4.2, inches * (len(boxes) + 0.6)), inches * 4.4)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..arrays import value_table
 from ..formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format, Subnormals
-from ..named import get_format
+from ..named import scalar_format
 
 
 class Field(NamedTuple):
@@ -26,7 +26,7 @@ def fields(format: str | Format) -> list[Field]:
     >>> [f"{field.name} {field.width}" for field in fields("e4m3fn")]
     ['sign 1', 'exponent 4', 'trailing significand 3']
     """
-    fmt = get_format(format)
+    fmt = scalar_format(format)
     match fmt:
         case FloatFormat(signed=False, zero=False, precision=1):  # powers of two and nothing else: E8M0
             found = [Field("scale exponent", "scale", fmt.bits)]
@@ -80,7 +80,7 @@ def classes(format: str | Format) -> list[str]:
     ['zero', 'subnormal', 'normal', 'normal', 'normal', 'normal', 'normal', 'normal', 'zero', 'subnormal', \
 'normal', 'normal', 'normal', 'normal', 'normal', 'normal']
     """
-    fmt = get_format(format)
+    fmt = scalar_format(format)
     return [class_of(fmt, code) for code in range(len(value_table(fmt)))]
 
 
@@ -99,7 +99,7 @@ def as_formats(formats: str | Format | Sequence[str | Format]) -> list[tuple[str
     given: Sequence[str | Format] = formats if isinstance(formats, list | tuple) else [formats]  # type: ignore[list-item]
     if not given:
         raise ValueError("no format is given; at least one is needed")
-    return [(f if isinstance(f, str) else str(f), get_format(f)) for f in given]
+    return [(f if isinstance(f, str) else str(f), scalar_format(f)) for f in given]
 
 
 def log2(value: Fraction) -> float:

@@ -1,0 +1,92 @@
+"""Block scaling: which scale a block gets, and how its elements meet it, in integers.
+
+A scale that is a power of two is an offset on exponents: elements are rounded by the kernels of their
+own format, on a grid that lies `shift` binades higher. Any other scale divides.
+"""
+
+from .fixed import Grid
+from .float import normalize, pack
+from .parameters import Results, Target
+
+
+def rank(magnitude, thresholds, depth, *, xp):
+    """How many of 2**depth - 1 ascending thresholds a magnitude code reaches.
+
+    Args:
+        magnitude: integer array of carrier magnitude codes.
+        thresholds: integer array of 2**depth entries; entry i is the least code whose rank is i, entry
+            0 is not looked at, unused ones are beyond every code.
+    """
+    found = magnitude * 0
+    for level in range(depth):
+        step = 1 << (depth - 1 - level)
+        found = xp.where(magnitude >= thresholds[found + step], found + step, found)
+    return found
+
+
+def shifted_target(target, shift):
+    """The grid of a float format times 2**shift, for encoding: its codes stay what they are."""
+    return Target(
+        target.trailing, target.emin + shift, target.smallest, target.largest, target.sign, target.offset,
+        target.zeroless, target.unsigned, target.negative, target.absolute, target.lowest_away,
+    )  # fmt: skip
+
+
+def shifted_values(target, results, shift, carrier, finite_overflow, finite_infinity):
+    """Target and results for quantizing to a float format times 2**shift, where all of it is normal in the carrier.
+
+    Args:
+        finite_overflow, finite_infinity: 1 where what overflow (an infinity) becomes is a finite value.
+    """
+    moved = shift << carrier.trailing
+    overflow, infinity = moved * finite_overflow, moved * finite_infinity
+    return (
+        Target(
+            target.trailing, target.emin + shift, target.smallest + moved, target.largest + moved, target.sign,
+            target.offset, target.zeroless, target.unsigned, target.negative, target.absolute, target.lowest_away,
+        ),
+        Results(
+            results.overflow + overflow, results.negative_overflow + overflow, results.infinity + infinity,
+            results.negative_infinity + infinity, results.nan, results.negative_nan, results.zero,
+            results.negative_zero,
+        ),
+    )  # fmt: skip
+
+
+def shifted_grid(grid, shift):
+    """A fixed-point format times 2**shift."""
+    return Grid(
+        grid.width, grid.field + shift, grid.low, grid.high, grid.mask, grid.sign_magnitude, grid.signed, grid.wrap,
+        grid.keep, grid.top, grid.negative_top,
+    )  # fmt: skip
+
+
+def quotient(bits, divisor, carrier, *, xp):
+    """Carrier patterns of x / d with 51 or 52 significant bits, the last one sticky: rounded to odd.
+
+    Every later rounding to at most 49 bits is that of the exact quotient (IEEE 754-2019 §4.3 defines
+    each by the exact value, and a sticky last bit keeps what they look at). x / 0 and x / Inf are left
+    to the caller, as are NaN and infinite x, which stay what they are.
+
+    Args:
+        bits: integer array of patterns of a 64-bit carrier.
+        divisor: integer array of patterns of positive finite values of at most 24 significant bits.
+    """
+    magnitude = bits & carrier.magnitude_mask
+    field = xp.maximum(magnitude >> carrier.trailing, 1)
+    fraction = magnitude & (carrier.hidden - 1)
+    m = xp.where(magnitude >= carrier.hidden, fraction | carrier.hidden, fraction)
+    m, field = normalize(m, field, carrier, xp=xp)
+    d = ((divisor & (carrier.hidden - 1)) | carrier.hidden) >> (carrier.trailing - 23)
+    first = (m << 10) // d  # 63 bits by 24: 39 or 40 bits
+    rest = (m << 10) - first * d
+    second = (rest << 12) // d
+    sticky = xp.where((rest << 12) != second * d, m * 0 + 1, m * 0)
+    q = (first << 12) | second | sticky
+    field = field - (divisor >> carrier.trailing) + carrier.bias + 1  # q is (m << 22) / d
+    # Beyond the carrier every format that a block may have for elements is at its end already.
+    packed = pack(q, xp.minimum(field, 2 * carrier.bias), carrier, xp=xp)
+    packed = xp.minimum(xp.maximum(packed, 1), carrier.infinity - 1)
+    packed = xp.where(m == 0, m, packed)
+    packed = xp.where(magnitude >= carrier.infinity, magnitude, packed)
+    return packed | (bits & ~carrier.magnitude_mask)

@@ -1,0 +1,231 @@
+"""Scale rules that make the elements and the scales of a block together, in NumPy.
+
+Each takes blocks of float32, one a row, padded with zeros, and gives `Coded`. Affine and micro-exponent
+rules are exact; the others repeat a vendor's binary32 operations in the vendor's order.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from . import engines
+from ._core.block import quotient
+from ._core.parameters import BINARY32, BINARY64
+from .blocks import BlockFormat
+from .formats import FixedFormat
+from .rounding import Rounding
+from .scale_rules import Coded, ScaleRule, bound_floor, from_scale, nan_scale, step_params, steps_of, to_scale
+from .specials import Rules
+
+Array = npt.NDArray[Any]
+f32 = np.float32
+FLT_MAX = np.finfo(f32).max
+
+
+def _divided(x: Array, divisor: Array) -> Array:
+    """x / divisor rounded to odd: float64; divisors are positive and of at most 24 significant bits."""
+    shape = np.broadcast_shapes(x.shape, divisor.shape)
+    x, divisor = (np.ascontiguousarray(np.broadcast_to(v, shape), np.float64).view(np.int64) for v in (x, divisor))
+    return np.asarray(quotient(x, divisor, BINARY64, xp=engines.NUMPY)).view(np.float64)
+
+
+def _elements(fmt: BlockFormat, values: Array, rules: Rules) -> Array:
+    """Codes of values that have met their scale."""
+    from .arrays import encode
+
+    return np.asarray(encode(values, fmt.element, rounding=rules.rounding, overflow=rules.overflow, threads=1))
+
+
+# ---- affine ----------------------------------------------------------------------------------------------------
+
+
+def _affine(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
+    """scale = (hi - lo) / (qmax - qmin), zero point = qmin - round(lo / scale), 0 being a value always."""
+    element = fmt.element
+    assert isinstance(element, FixedFormat)
+    least, most = element.min_integer, element.max_integer
+    finite = np.isfinite(rows).all(axis=1)
+    x = np.where(finite[:, None], rows, f32(0)).astype(np.float64)
+    low, high = np.minimum(x.min(axis=1), 0), np.maximum(x.max(axis=1), 0)
+    scale = _divided(_odd_sum(high, -low), np.full(1, most - least, np.float64)).astype(f32)
+    scale = np.minimum(scale, FLT_MAX)
+    divisor = np.where(scale > 0, scale, f32(1)).astype(np.float64)
+    zero = np.clip(least - np.rint(_divided(low, divisor)), least, most)
+    zero = np.where(scale > 0, zero, np.clip(0, least, most))
+    q = np.clip(np.rint(_divided(x, divisor[:, None])) + zero[:, None], least, most)
+    q = np.where((scale > 0)[:, None], q, zero[:, None]).astype(np.int64)
+    codes = (q & (2**element.bits - 1)).astype(np.uint16 if element.bits > 8 else np.uint8)
+    return Coded(np.where(finite, scale, f32(np.nan)), codes, zero.astype(np.int32))
+
+
+def _odd_sum(a: Array, b: Array) -> Array:
+    """a + b rounded to odd, for float64 arrays ≥ 0 (Knuth's two-sum finds what the sum lost)."""
+    s = a + b
+    bb = s - a
+    lost = (a - (s - bb)) + (b - bb)
+    bits = s.view(np.int64)
+    return np.where(lost < 0, (bits - 1) | 1, np.where(lost > 0, bits | 1, bits)).view(np.float64)
+
+
+# ---- shared micro-exponents ------------------------------------------------------------------------------------
+
+
+def _micro(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
+    """A part of a block is scaled down by one more binade where its exponents all lie below the block's."""
+    ((part, _),) = fmt.micro
+    steps = steps_of(fmt, BINARY32)
+    assert steps is not None
+    amax = (rows.view(np.int32) & BINARY32.magnitude_mask).max(axis=1)
+    params = step_params(fmt, amax, BINARY32, steps)
+    top = params.values.astype(np.float64)
+    parts = np.abs(rows).reshape(len(rows), -1, part).max(axis=2)
+    shifts = (parts < top[:, None]).astype(np.uint8)
+    scale = top[:, None] * np.where(np.repeat(shifts, part, axis=1) == 1, 0.5, 1.0)
+    codes = _elements(fmt, rows.astype(np.float64) / scale, rules)
+    return Coded(params.codes, codes, micro=(shifts,))
+
+
+# ---- GGUF ------------------------------------------------------------------------------------------------------
+
+
+def _q8_0(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
+    d = np.abs(rows).max(axis=1) / f32(127)
+    y = rows * _reciprocal(d)[:, None]
+    magnitude = np.floor(np.abs(y)) + np.floor(2 * (np.abs(y) - np.floor(np.abs(y))))  # half away from zero
+    q = np.nan_to_num(np.sign(y) * magnitude, posinf=127, neginf=-127).astype(np.int64)
+    return Coded(d.astype(np.float16), (q & 0xFF).astype(np.uint8))
+
+
+def _reciprocal(d: Array) -> Array:
+    return np.where(d == 0, f32(0), f32(1) / d)
+
+
+def _signed_maximum(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
+    """Q4_0, Q5_0: the element of largest magnitude becomes the least integer."""
+    half = 2 ** (fmt.element.bits - 1)
+    at = np.abs(rows).argmax(axis=1)
+    d = rows[np.arange(len(rows)), at] / f32(-half)
+    return Coded(d.astype(np.float16), _truncated(rows * _reciprocal(d)[:, None] + f32(half + 0.5), 2 * half - 1))
+
+
+def _minimum(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
+    """Q4_1, Q5_1: integers from the block's minimum upward."""
+    top = 2**fmt.element.bits - 1
+    least = rows.min(axis=1)
+    d = (rows.max(axis=1) - least) / f32(top)
+    codes = _truncated((rows - least[:, None]) * _reciprocal(d)[:, None] + f32(0.5), top)
+    return Coded(d.astype(np.float16), codes, least.astype(np.float16))
+
+
+def _truncated(y: Array, top: int) -> Array:
+    """Integers 0 … top; 0 for what is no number, as in gguf on x86, where the cast of such is not defined."""
+    return np.clip(np.trunc(np.where(np.isfinite(y), y, f32(0))), 0, top).astype(np.uint8)
+
+
+# ---- Four Over Six ---------------------------------------------------------------------------------------------
+
+
+def _four_over_six(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any, *, scale_max: int, squared: bool) -> Coded:
+    """The block's amax becomes 6 or 4, whichever leaves the smaller error; 6 where they tie."""
+    tensor = f32(0) if tensor is None else tensor
+    encode_scale = np.minimum(f32(scale_max * 6) / tensor, FLT_MAX)
+    if tensor == 0 or encode_scale == 0:
+        encode_scale = f32(1)
+    amax = np.fmax.reduce(np.abs(rows), axis=1, initial=f32(0))
+    base = amax / f32(6) * encode_scale
+    best_scale = best_codes = best_error = None
+    for candidate in (base, base * f32(1.5)):
+        scales = to_scale(fmt, np.minimum(candidate, f32(448)))
+        s = from_scale(fmt, scales)[:, None]
+        inverse = np.minimum(f32(1) / (s * (f32(1) / encode_scale)), FLT_MAX)
+        codes = _elements(fmt, rows * inverse, rules)
+        error = _error(fmt, rows, codes, s, tensor, scale_max, squared)
+        if best_scale is None:
+            best_scale, best_codes, best_error = scales, codes, error
+        else:
+            better = error < best_error
+            best_scale = np.where(better, scales, best_scale)
+            best_codes = np.where(better[:, None], codes, best_codes)
+    assert best_scale is not None
+    return Coded(best_scale, best_codes, tensor_scale=tensor / f32(scale_max * 6))
+
+
+def _error(
+    fmt: BlockFormat, rows: Array, codes: Array, s: Array, tensor: Any, scale_max: int, squared: bool
+) -> Array:
+    """Mean error of each row, summed in order in binary32; of 16 × 16 tiles the row sums meet as a tree."""
+    from .arrays import decode
+
+    values = np.asarray(decode(codes, fmt.element, threads=1))
+    difference = values * s * tensor / f32(scale_max * 6) - rows
+    each = difference * difference if squared else np.abs(difference)
+    lines = each.reshape(len(rows), -1, fmt.block[-1])
+    sums = np.zeros(lines.shape[:2], f32)
+    for i in range(lines.shape[2]):
+        sums = sums + lines[:, :, i]
+    while sums.shape[1] > 1 and sums.shape[1] % 2 == 0:
+        half = sums.shape[1] // 2
+        sums = sums[:, :half] + sums[:, half:]
+    total = sums[:, 0]
+    for i in range(1, sums.shape[1]):
+        total = total + sums[:, i]
+    return total
+
+
+# ---- HiFloat4 --------------------------------------------------------------------------------------------------
+
+
+def _bfloat16(x: Array) -> Array:
+    return x.astype(ml_dtypes.bfloat16).astype(f32)
+
+
+def _hif4(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
+    """A scale of 64 elements from bfloat16 arithmetic, doubled for eights and again for fours that would overflow."""
+    from .arrays import encode
+
+    magnitude = np.abs(rows)
+    scale = _bfloat16(magnitude.max(axis=1) * _bfloat16(f32(1) / f32(7).reshape(1)))
+    scale = np.clip(scale, f32(2.0**-48), f32(49152))
+    codes = np.asarray(encode(scale, fmt.scale_value_format, rounding="ties_to_even", overflow="saturate", threads=1))
+    reciprocal = _bfloat16(f32(1) / from_scale(fmt, codes))[:, None]
+    eights = magnitude.reshape(len(rows), -1, 8).max(axis=2)
+    fours = magnitude.reshape(len(rows), -1, 4).max(axis=2)
+    two = (eights * reciprocal >= 4).astype(np.uint8)
+    by_eight = np.repeat(1 + two, 2, axis=1)
+    three = (fours * reciprocal / by_eight >= 2).astype(np.uint8)
+    factor = np.repeat(by_eight * (1 + three), 4, axis=1).astype(f32)
+    steps = np.floor(magnitude / factor * reciprocal * f32(4) + f32(0.5))
+    elements = np.clip(np.nan_to_num(steps, nan=0.0), 0, 7).astype(np.uint8) | np.where(np.signbit(rows), 8, 0)
+    nan = ~np.isfinite(magnitude.max(axis=1))
+    codes = np.where(nan, np.uint8(nan_scale(fmt.scale_value_format)), codes)
+    return Coded(codes, np.where(nan[:, None], np.uint8(7), elements), micro=(two, three))
+
+
+_4OVER6 = "TransformerEngine quantize_4over6_nvfp4.cuh; Cook et al., Four Over Six, arXiv 2512.02010"
+_GGUF = "gguf 0.19.0 quants.py"
+
+DIRECT = [
+    ScaleRule("affine", "Jacob et al., arXiv 1712.05877 §2.1", direct=_affine, zero_point="integer"),
+    ScaleRule("micro", "arXiv 2302.08007", bound_floor, direct=_micro, powers_of_two=True),
+    ScaleRule("q8_0", _GGUF, direct=_q8_0, rounding=Rounding.TIES_TO_AWAY),
+    ScaleRule("q4_0", _GGUF, direct=_signed_maximum),
+    ScaleRule("q5_0", _GGUF, direct=_signed_maximum),
+    ScaleRule("q4_1", _GGUF, direct=_minimum, zero_point="minimum"),
+    ScaleRule("q5_1", _GGUF, direct=_minimum, zero_point="minimum"),
+    *(
+        ScaleRule(
+            f"4over6{'_mse' * squared}{'_256' * (scale_max == 256)}", _4OVER6, tensor_scale=True, ignores_nan=True,
+            direct=partial(_four_over_six, scale_max=scale_max, squared=squared),
+        )
+        for squared in (False, True) for scale_max in (448, 256)
+    ),
+    ScaleRule(
+        "hif4", "HiFloat4/hif4_gpu; CANN opbase hifloat4.h", direct=_hif4, rounding=Rounding.TIES_TO_AWAY, micro_up=True,
+        unverified="the rounding of the scale: ties to even as in the Python path, while the format table says away",
+    ),
+]  # fmt: skip
