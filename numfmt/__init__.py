@@ -10,6 +10,7 @@ from .block_arrays import BlockArray
 from .blocks import BlockFormat
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Specials, Subnormals
 from .named_blocks import get_format, list_formats
+from .packing import pack, unpack
 from .platforms import get_platform
 from .random import random_bits
 from .rounding import Overflow, Platform, Rounding
@@ -34,7 +35,9 @@ __all__ = [
     "get_format",
     "get_platform",
     "list_formats",
+    "pack",
     "quantize",
     "random_bits",
+    "unpack",
     "value_table",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import block_compiled
 from ._core.parameters import BINARY32, BINARY64
 from .block_engine import (
     CHUNK,
@@ -305,10 +306,10 @@ def encode_array(
     direct = layout.is_view(codes)
     canonical = layout.view(codes) if direct else np.empty((layout.outer, layout.rows, layout.columns), codes.dtype)
 
-    def sink(part: Layout, task: Task, values: Array, _: Encoded) -> None:
-        put_part(canonical, part, task, values)
+    def sink(part: Layout, task: Task, made: Array, _: Array, __: Encoded) -> None:
+        put_part(canonical, part, task, made)
 
-    made = encode_blocks(plan, replace(operand, numbers=numbers), layout, sink, threads)
+    made = encode_blocks(plan, replace(operand, numbers=numbers), layout, sink, threads, canonical)
     if not direct:
         layout.restore(canonical, codes)
     if codes.size == 0:
@@ -360,9 +361,10 @@ def _restore_micro(layout: Layout, level: Array) -> Array:
 _DECODERS = ("transformer_engine", "compressed_tensors", "modelopt")
 
 
-def _combine(q: BlockArray, platform: Platform | str | None) -> Combine:
+def _combine(q: BlockArray, platform: Platform | str | None) -> Combine | None:
+    """How a platform decodes; None for the exact product."""
     if platform is None or str(platform) not in _DECODERS:
-        return combine_exactly(q.format, q.tensor_scale)
+        return None
     if not q.format.has_tensor_scale or q.tensor_scale is None:
         raise ValueError(f"platform {str(platform)!r} decodes formats with a tensor scale; {q.format} has none")
     return combiner(str(platform), q.tensor_scale, q.tensor_amax)
@@ -406,6 +408,11 @@ def decode_array(
         np.stack([layout.scales_view(level[..., i]) for i in range(level.shape[-1])], -1) for level in q.micro
     )
 
+    fast = None
+    if combine is None:
+        combine = combine_exactly(q.format, q.tensor_scale)
+        fast = block_compiled.decode_function(q.format, layout, codes, scales, target, q.tensor_scale)
+
     def work(task: Task) -> None:
         part = decoded(
             q.format, part_of(codes, layout, task), scales_part(scales, task),
@@ -414,7 +421,13 @@ def decode_array(
         )  # fmt: skip
         put_part(target, layout, task, part)
 
-    for_each(work, layout.tasks(CHUNK), thread_count(threads, values.size))
+    cut = layout.refined()
+    if fast is not None and cut is layout:
+        for_each(fast, layout.tasks(block_compiled.CHUNK), thread_count(threads, values.size))
+        if not np.isfinite(scales).all():
+            target[np.isnan(target)] = np.nan  # without the sign that 0 × infinity has
+    else:
+        for_each(work, layout.tasks(CHUNK), thread_count(threads, values.size))
     if not direct:
         layout.restore(target, values)
     if wanted == f32:
@@ -454,12 +467,43 @@ def quantize_array(
 
     array = operand_of(x).array
     dtype = quantized_dtype(array.dtype, fmt)
-    encoded = encode_array(x, fmt, axis=axis, platform=platform, threads=threads, **options)
     values = checked_out(out, array.shape, dtype)
-    if dtype == f32:
-        return decode_array(encoded, out=values, platform=platform, threads=threads)
-    values[...] = decode_array(encoded, dtype=dtype, platform=platform, threads=threads)
+    layout = layout_of(array.shape, fmt, axis)
+    if values.size == 0:
+        return values
+    if isinstance(fmt.scale, BlockFormat) or platform in _DECODERS or fmt.scale_rule.direct is not None:
+        encoded = encode_array(x, fmt, axis=axis, platform=platform, threads=threads, **options)
+        values[...] = decode_array(encoded, platform=platform, threads=threads)
+        return values
+    direct = dtype == f32 and layout.is_view(values)
+    canonical = layout.view(values) if direct else np.empty((layout.outer, layout.rows, layout.columns), f32)
+    _quantize(canonical, x, fmt, layout, platform, threads, **options)
+    if not direct:
+        layout.restore(canonical, values)
     return values
+
+
+def _quantize(
+    canonical: Array,
+    x: Any,
+    fmt: BlockFormat,
+    layout: Layout,
+    platform: Platform | str | None,
+    threads: int | None,
+    rounding: Rounding | str | None = None,
+    overflow: Overflow | str | None = None,
+    seed: Seed | None = None,
+    random_bits: npt.ArrayLike | None = None,
+    random_bit_count: int | None = None,
+) -> None:
+    """Fill a canonical array with quantized values, task by task."""
+    plan = _block_plan(fmt, rounding, overflow, platform, random_bit_count)
+    numbers = _numbers(plan.rules, layout, seed, random_bits, threads)
+
+    def sink(part: Layout, task: Task, codes: Array, scales: Array, made: Encoded) -> None:
+        put_part(canonical, part, task, decoded(fmt, codes, scales, None, (), combine_exactly(fmt, made.tensor_scale)))
+
+    encode_blocks(plan, replace(_canonical(x, layout), numbers=numbers), layout, sink, threads, canonical, True)
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import engines
+from . import block_compiled, engines
 from ._core.block import quotient
 from ._core.parameters import BINARY32, BINARY64, Carrier
 from .block_layout import Layout, Task
@@ -137,8 +137,7 @@ def as_float32(amax: Array, carrier: Carrier) -> Array:
     """Amax patterns as float32, rounded to nearest where the operand is wider."""
     if carrier is BINARY32:
         return amax.view(f32) if amax.flags.c_contiguous else np.ascontiguousarray(amax).view(f32)
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(amax).view(np.float64).astype(f32)
+    return np.ascontiguousarray(amax).view(np.float64).astype(f32)
 
 
 def scales_of(plan: BlockPlan, amax: Array, carrier: Carrier, tensor: np.float32 | None) -> Params:
@@ -146,10 +145,9 @@ def scales_of(plan: BlockPlan, amax: Array, carrier: Carrier, tensor: np.float32
     fmt = plan.format
     rule = fmt.scale_rule
     if rule.binary32 is not None:
-        with np.errstate(all="ignore"):
-            made: Scales = rule.binary32(fmt, as_float32(amax, carrier), tensor)
-            values = from_scale(fmt, made.codes)
-            return Params(made.codes, values, **{"divisor32" if made.divides else "factor32": made.operand})
+        made: Scales = rule.binary32(fmt, as_float32(amax, carrier), tensor)
+        values = from_scale(fmt, made.codes)
+        return Params(made.codes, values, **{"divisor32" if made.divides else "factor32": made.operand})
     if rule.binary32_amax and carrier is not BINARY32:
         amax, carrier = as_float32(amax, carrier).view(np.int32), BINARY32
     steps = steps_of(fmt, carrier)
@@ -190,15 +188,13 @@ def scaled(part: Array, carrier: Carrier, params: Params) -> tuple[Array, Carrie
     spread = (slice(None), slice(None), None, slice(None), None)
     if params.factor32 is not None or params.divisor32 is not None:
         x = part.view(f32) if carrier is BINARY32 else as_float32_values(part)
-        with np.errstate(all="ignore"):
-            if params.factor32 is not None:
-                return (x * params.factor32[spread]).view(np.int32), BINARY32
-            assert params.divisor32 is not None
-            return (x / params.divisor32[spread]).view(np.int32), BINARY32
+        if params.factor32 is not None:
+            return (x * params.factor32[spread]).view(np.int32), BINARY32
+        assert params.divisor32 is not None
+        return (x / params.divisor32[spread]).view(np.int32), BINARY32
     wide = part.view(f32).astype(np.float64) if carrier is BINARY32 else part.view(np.float64)
     if params.exponents is not None:
-        with np.errstate(all="ignore"):
-            y = np.ldexp(wide, -params.exponents[spread])
+        y = np.ldexp(wide, -params.exponents[spread])
         lost = (y == 0) & (wide != 0)
         y = np.where(lost, np.copysign(5e-324, wide), y) if lost.any() else y
         result = y.view(np.int64)
@@ -213,16 +209,14 @@ def scaled(part: Array, carrier: Carrier, params: Params) -> tuple[Array, Carrie
 
 def as_float32_values(part: Array) -> Array:
     """binary64 patterns as float32 values."""
-    with np.errstate(all="ignore"):
-        return part.view(np.float64).astype(f32)
+    return part.view(np.float64).astype(f32)
 
 
 def element_codes(plan: BlockPlan, part: Array, carrier: Carrier, params: Params, numbers: Array | None) -> Array:
     """Codes of a task's elements, (outer, block rows, a, block columns, g)."""
     patterns, own = scaled(part, carrier, params)
     if numbers is not None and own is BINARY32:
-        with np.errstate(invalid="ignore"):
-            patterns, own = patterns.view(f32).astype(np.float64).view(np.int64), BINARY64
+        patterns, own = patterns.view(f32).astype(np.float64).view(np.int64), BINARY64
     made = element_plan(plan, own)
     words = None if numbers is None else numbers.reshape(-1).astype(np.int64)
     codes = engines.apply(made, patterns.reshape(-1), words, False).reshape(part.shape)
@@ -269,11 +263,10 @@ def decoded(
         values = values - zero_points[spread].astype(np.float64)
     for (part, _), shifts in zip(fmt.micro, micro, strict=True):
         values = values * _micro_factors(fmt, shifts, part, codes.shape)
-    with np.errstate(all="ignore"):
-        result = combine(values, scales[spread])
-        if zero_points is not None and fmt.scale_rule.zero_point == "minimum":
-            result = result.astype(np.float64) + zero_points[spread].astype(np.float64)
-        result = result.astype(f32, copy=False)
+    result = combine(values, scales[spread])
+    if zero_points is not None and fmt.scale_rule.zero_point == "minimum":
+        result = result.astype(np.float64) + zero_points[spread].astype(np.float64)
+    result = result.astype(f32, copy=False)
     nan = np.isnan(result)
     if nan.any():
         result[nan] = np.nan
@@ -330,8 +323,8 @@ def combine_modelopt(tensor_scale: np.float32) -> Combine:
     return combine
 
 
-# Takes a task's element codes: (layout, task, codes, what is known of the scales).
-Sink = Callable[[Layout, Task, Array, "Encoded"], None]
+# Takes a task's element codes: (layout, task, codes, values of its scales, what is known of all of them).
+Sink = Callable[[Layout, Task, Array, Array, "Encoded"], None]
 
 
 # ---- the whole array -------------------------------------------------------------------------------------------
@@ -350,82 +343,177 @@ class Encoded:
     nested: Any = None
 
 
-def encode_blocks(plan: BlockPlan, x: Operand3, layout: Layout, sink: Sink, threads: int | None) -> Encoded:
-    """Encode an array; `sink` takes each task's element codes and scales.
+def encode_blocks(
+    plan: BlockPlan,
+    x: Operand3,
+    layout: Layout,
+    sink: Sink,
+    threads: int | None,
+    target: Array | None = None,
+    in_carrier: bool = False,
+) -> Encoded:
+    """Encode an array: amaxes, scales and elements, task by task.
 
     Where a scale depends on more than its block (a tensor scale, scales that are quantized together,
     blocks too long for a task), all amaxes come first.
+
+    Args:
+        sink: takes each task's element codes, where NumPy makes them.
+        target: canonical array that compiled loops may fill instead: codes or, `in_carrier`, float32 values.
     """
-    fmt = plan.format
+    fmt, rule = plan.format, plan.format.scale_rule
     blocks = (layout.outer, layout.block_rows, layout.block_columns)
     out = Encoded(np.zeros(blocks, scale_dtype(fmt)), np.zeros(blocks, f32), None, (), None, None)
-    rule = fmt.scale_rule
     if rule.zero_point:
         out.zero_points = np.zeros(blocks, np.int32 if rule.zero_point == "integer" else np.float16)
     out.micro = tuple(np.zeros((*blocks, -(-layout.a * layout.g // part)), np.uint8) for part, _ in fmt.micro)
-    fine = layout.refined()
-    everything = fine is not layout or fmt.has_tensor_scale or isinstance(fmt.scale, BlockFormat)
-    count = thread_count(threads, x.patterns.size)
-    limit = limit_of(plan, x.carrier)
-    tasks = fine.tasks(CHUNK)
-
-    def amax_of_task(task: Task) -> Array:
-        if rule.name == "p3109":
-            return finite_amax_of(part_of(x.patterns, fine, task, x.carrier.magnitude_mask), x.carrier)
-        return amax_of(part_of(x.patterns, fine, task), x.carrier, limit)
-
-    params: Params | None = None
-    if (everything and rule.direct is None) or fmt.has_tensor_scale:
-        amax = np.zeros((fine.outer, fine.block_rows, fine.block_columns), x.patterns.dtype)
-
-        def measure(task: Task) -> None:
-            scales_part(amax, task)[...] = amax_of_task(task)
-
-        for_each(measure, tasks, count)
-        amax = layout.coarse(amax)
-        tensor = as_float32(amax.max(initial=0).reshape(1), x.carrier)[0] if fmt.has_tensor_scale else None
-        out.tensor_amax = tensor
-        if rule.direct is None:
-            params = scales_of(plan, amax, x.carrier, tensor)
-            if rule.binary32 and fmt.has_tensor_scale:
-                out.tensor_scale = tensor_scale_of(plan, tensor)
-            if isinstance(fmt.scale, BlockFormat):
-                params, out.nested = _nested(fmt.scale, params)
-            out.scales, out.values = params.codes, params.values
-            params = params.spread_over(fine, layout)
-
-    def work(task: Task) -> None:
-        part = part_of(x.patterns, fine, task)
-        numbers = None if x.numbers is None else part_of(x.numbers, fine, task)
-        if rule.direct is not None:
-            codes = _direct(plan, part, x.carrier, out, task)
+    cut = layout if rule.direct else layout.refined()
+    run = _Run(plan, x, layout, cut, thread_count(threads, x.patterns.size))
+    with np.errstate(all="ignore"):
+        if rule.direct:
+            if fmt.has_tensor_scale:
+                out.tensor_amax = run.tensor_of(run.every_amax())
+            run.elements_directly(sink, out)
+        elif cut is not layout or fmt.has_tensor_scale or isinstance(fmt.scale, BlockFormat):
+            run.scales_first(sink, out, target, in_carrier)
         else:
-            own = params.part(task) if params else scales_of(plan, amax_of_task(task), x.carrier, None)
-            if params is None:
-                scales_part(out.scales, task)[...] = own.codes
-                scales_part(out.values, task)[...] = own.values
-            codes = element_codes(plan, part, x.carrier, own, numbers)
-        sink(fine, task, codes, out)
-
-    if rule.direct is not None and fine is not layout:
-        tasks, fine = layout.tasks(CHUNK), layout
-    for_each(work, tasks, count)
+            run.task_by_task(sink, out, target, in_carrier)
     return out
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One encoding: the plan, the operand, and how it is cut."""
+
+    plan: BlockPlan
+    x: Operand3
+    layout: Layout
+    fine: Layout  # blocks that are too long for a task in pieces
+    threads: int
+
+    @property
+    def fmt(self) -> BlockFormat:
+        return self.plan.format
+
+    def blocks(self, layout: Layout) -> tuple[int, int, int]:
+        return layout.outer, layout.block_rows, layout.block_columns
+
+    # amax
+
+    def amax_function(self) -> Callable[[Task, Array], None]:
+        """A function that fills a task's part of an amax array."""
+        limit = limit_of(self.plan, self.x.carrier)
+        if self.fmt.scale_rule.name == "p3109":
+            nan = self.x.carrier.magnitude_mask
+            return self._filling(lambda task: finite_amax_of(part_of(self.x.patterns, self.fine, task, nan), self.x.carrier))
+        fast = block_compiled.amax_function(self.fine, self.x.patterns, limit)
+        if fast is not None:
+            return fast  # type: ignore[no-any-return]
+        return self._filling(lambda task: amax_of(part_of(self.x.patterns, self.fine, task), self.x.carrier, limit))
+
+    def _filling(self, function: Callable[[Task], Array]) -> Callable[[Task, Array], None]:
+        def fill(task: Task, amax: Array) -> None:
+            scales_part(amax, task)[...] = function(task)
+
+        return fill
+
+    def every_amax(self) -> Array:
+        """The amax of all blocks."""
+        amax = np.zeros(self.blocks(self.fine), self.x.patterns.dtype)
+        fill = self.amax_function()
+        for_each(lambda task: fill(task, amax), self.fine.tasks(block_compiled.CHUNK), self.threads)
+        return self.layout.coarse(amax)
+
+    def tensor_of(self, amax: Array) -> np.float32:
+        """The amax of the array, as float32."""
+        return np.float32(as_float32(amax.max(initial=0).reshape(1), self.x.carrier)[0])
+
+    # scales, then elements
+
+    def scales_first(self, sink: Sink, out: Encoded, target: Array | None, in_carrier: bool) -> None:
+        """All scales, then all elements."""
+        amax = self.every_amax()
+        if self.fmt.has_tensor_scale:
+            out.tensor_amax = self.tensor_of(amax)
+            out.tensor_scale = tensor_scale_of(self.plan, out.tensor_amax)
+        params = scales_of(self.plan, amax, self.x.carrier, out.tensor_amax)
+        if isinstance(self.fmt.scale, BlockFormat):
+            params, out.nested = _nested(self.fmt.scale, params)
+        out.scales, out.values = params.codes, params.values
+        params = params.spread_over(self.fine, self.layout)
+        fast = self.fast_elements(params.kind, out, target, in_carrier)
+        if fast is not None:
+            arrays = [np.ascontiguousarray(a) for a in params.operands()]
+            for_each(lambda task: fast(task, *arrays), self.fine.tasks(block_compiled.CHUNK), self.threads)
+            return
+        for_each(
+            lambda task: self.elements(task, params.part(task), sink, out), self.fine.tasks(CHUNK), self.threads
+        )
+
+    def task_by_task(self, sink: Sink, out: Encoded, target: Array | None, in_carrier: bool) -> None:
+        """Each task's amaxes, scales and elements while it is in the cache."""
+        fill = self.amax_function()
+        amax = np.zeros(self.blocks(self.fine), self.x.patterns.dtype)
+        kind = scales_of(self.plan, amax[:0], self.x.carrier, None).kind
+        fast = self.fast_elements(kind, out, target, in_carrier)
+        steps = None if fast is None else block_compiled.steps_function(self.fmt, self.fine, self.x.patterns.size)
+        operand = np.empty(amax.shape, np.int32 if kind == "offset" else f32)
+
+        def work(task: Task) -> None:
+            fill(task, amax)
+            if steps is not None:
+                steps(task, amax, out.scales, operand)
+            else:
+                params = scales_of(self.plan, scales_part(amax, task), self.x.carrier, None)
+                scales_part(out.scales, task)[...] = params.codes
+                scales_part(out.values, task)[...] = params.values
+                if fast is None:
+                    self.elements(task, params, sink, out)
+                    return
+                scales_part(operand, task)[...] = params.operands()[0]
+            assert fast is not None
+            fast(task, operand, out.values)
+
+        for_each(work, self.fine.tasks(CHUNK if fast is None else block_compiled.CHUNK), self.threads)
+
+    def fast_elements(self, kind: str, out: Encoded, target: Array | None, in_carrier: bool) -> Any:
+        """The compiled loops for the elements, or None."""
+        if target is None or isinstance(self.fmt.scale, BlockFormat):
+            return None
+        work = block_compiled.Work(self.fine, self.x.patterns, target, in_carrier, self.x.numbers)
+        return block_compiled.elements_function(self.fmt, self.plan.rules, work, out.tensor_scale, kind)
+
+    def elements(self, task: Task, params: Params, sink: Sink, out: Encoded) -> None:
+        """A task's elements, in NumPy."""
+        part = part_of(self.x.patterns, self.fine, task)
+        numbers = None if self.x.numbers is None else part_of(self.x.numbers, self.fine, task)
+        codes = element_codes(self.plan, part, self.x.carrier, params, numbers)
+        sink(self.fine, task, codes, params.values, out)
+
+    def elements_directly(self, sink: Sink, out: Encoded) -> None:
+        """Rules that make scales and elements in one."""
+
+        def work(task: Task) -> None:
+            part = part_of(self.x.patterns, self.layout, task)
+            codes = _direct(self.plan, part, self.x.carrier, out, task)
+            sink(self.layout, task, codes, scales_part(out.values, task), out)
+
+        for_each(work, self.layout.tasks(CHUNK), self.threads)
 
 
 def tensor_scale_of(plan: BlockPlan, tensor: Any) -> np.float32 | None:
     """The tensor scale that a rule derives from the tensor's amax."""
     assert plan.format.scale_rule.binary32 is not None
-    with np.errstate(all="ignore"):
-        return plan.format.scale_rule.binary32(plan.format, np.zeros(0, f32), tensor).tensor_scale
+    return plan.format.scale_rule.binary32(plan.format, np.zeros(0, f32), tensor).tensor_scale
 
 
 def for_each(work: Callable[[Task], None], tasks: list[Task], threads: int) -> None:
-    """Run tasks on threads."""
+    """Run tasks on threads. What NumPy would warn of is what formats are about: overflow, NaN, division by zero."""
 
     def some(start: int, stop: int) -> None:
-        for task in tasks[start:stop]:
-            work(task)
+        with np.errstate(all="ignore"):
+            for task in tasks[start:stop]:
+                work(task)
 
     over_chunks(some, len(tasks), 1, threads)
 
@@ -448,8 +536,7 @@ def _direct(plan: BlockPlan, part: Array, carrier: Carrier, out: Encoded, task: 
     values = part.view(f32) if carrier is BINARY32 else as_float32_values(part)
     rows = values.transpose(0, 1, 3, 2, 4).reshape(-1, a * g)
     assert fmt.scale_rule.direct is not None
-    with np.errstate(all="ignore"):
-        made: Coded = fmt.scale_rule.direct(fmt, rows, plan.rules, out.tensor_amax)
+    made: Coded = fmt.scale_rule.direct(fmt, rows, plan.rules, out.tensor_amax)
     blocks = (o, nr, nc)
     scales_part(out.scales, task)[...] = made.scales.reshape(blocks)
     scales_part(out.values, task)[...] = from_scale(fmt, made.scales).reshape(blocks)

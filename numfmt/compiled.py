@@ -6,6 +6,7 @@ works in NumPy, more slowly.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import threading
 from collections.abc import Callable
@@ -32,27 +33,31 @@ _lock = threading.RLock()
 _loops: dict[tuple[Any, ...], Any] = {}
 
 
-@lru_cache(maxsize=1)
-def _module() -> ModuleType | None:
-    """The module that holds Numba code, or None where Numba cannot be had."""
+@lru_cache(maxsize=8)
+def _module(name: str = "loops") -> ModuleType | None:
+    """A module that holds Numba code, or None where Numba cannot be had."""
     if importlib.util.find_spec("numba") is None:
         return None
     try:
-        from . import loops
+        return importlib.import_module(f".{name}", __package__)
     except ImportError:  # an interpreter or a NumPy that Numba does not support yet
         return None
-    return loops
 
 
-def _loop(name: tuple[Any, ...], size: int) -> Any:
+def _loop(name: tuple[Any, ...], size: int, module: str = "loops") -> Any:
     """The compiled loop called `name`; None where Numba is absent or the array too small to load it."""
-    loop = _loops.get(name)
+    loop = _loops.get((module, *name))
     if loop is None and size >= SMALL:
         with _lock:
-            module = _module()
-            if module is not None:
-                loop = _loops[name] = module.make(*name)
+            found = _module(module)
+            if found is not None:
+                loop = _loops[module, *name] = found.make(*name)
     return loop
+
+
+def block_loop(name: tuple[Any, ...], size: int) -> Any:
+    """The same for the loops over blocks."""
+    return _loop(name, size, "block_loops")
 
 
 Engine = Callable[[Plan, Any, "RandomSource | None", int, Array, bool], None]

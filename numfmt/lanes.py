@@ -14,6 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.core.imputils import lower_builtin, lower_cast
 from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -139,3 +140,34 @@ def minimum(a: Any, b: Any) -> Any:
 def maximum(a: Any, b: Any) -> Any:
     """The larger of two."""
     return a if a > b else b
+
+
+def block_maximum(size: int) -> Any:
+    """A function of (int32 array, start, mask, limit): the largest x & mask of `size` elements; beyond limit counts as 0.
+
+    Numba does not make vector instructions of a short reduction by itself.
+    """
+
+    @intrinsic
+    def maximum_of_block(typing_context: Any, array: Any, start: Any, mask: Any, limit: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            vector = ir.VectorType(ir.IntType(32), size)
+            made = context.make_array(sig.args[0])(context, builder, args[0])
+            at = builder.gep(made.data, [args[1]])
+            elements = builder.load(builder.bitcast(at, vector.as_pointer()), align=4)
+
+            def every(number: Any) -> Any:
+                one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.trunc(number, ir.IntType(32)), ir.IntType(32)(0))
+                lanes = ir.VectorType(ir.IntType(32), size)
+                return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(lanes, [0] * size))
+
+            magnitudes = builder.and_(elements, every(args[2]))
+            beyond = builder.icmp_signed(">", magnitudes, every(args[3]))
+            magnitudes = builder.select(beyond, ir.Constant(vector, [0] * size), magnitudes)
+            kind = ir.FunctionType(ir.IntType(32), [vector])
+            reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.smax.v{size}i32")
+            return builder.call(reduce, [magnitudes])
+
+        return types.int32(array, types.int64, types.int64, types.int64), generate
+
+    return maximum_of_block

@@ -47,20 +47,31 @@ def make(kind: str, *options: Any) -> Any:
     """The loop of a kind and its options; compiled on first use, or loaded from disk."""
     match kind:
         case "random":
-            return _jit(_random_loop(), kind)
+            return jit(_random_loop(), kind)
         case "take":
-            return _jit(_take, kind)
+            return jit(_take, kind)
         case "decode":
-            return _jit(_decode_loop(*options), kind, *options)
+            return jit(_decode_loop(*options), kind, *options)
         case _:
-            return _jit(_round_loop(kind, *options), kind, *options)
+            return jit(_round_loop(kind, *options), kind, *options)
 
 
-def _jit(function: Any, *name: Any) -> Any:
+def jit(function: Any, *name: Any) -> Any:
+    """A compiled loop, cached on disk under its name."""
     return enable(njit(nogil=True, error_model="numpy")(function), "_".join(str(part) for part in name))
 
 
-def _unpackers(kind: str, lane: Any) -> tuple[Any, Any]:
+def inner(function: Any, *name: Any) -> Any:
+    """A compiled function that loops call.
+
+    Its symbol must differ from that of every other one, in this process and in those that filled the
+    cache: Numba numbers closures by process, and linked code takes the first symbol of a name.
+    """
+    function.__qualname__ = "_".join(str(part) for part in ("inner", *name))
+    return njit(error_model="numpy")(function)
+
+
+def unpackers(kind: str, lane: Any) -> tuple[Any, Any]:
     """Functions that read mode and results, and target or grid, from a parameter vector."""
 
     @njit(forceinline=True)
@@ -109,7 +120,7 @@ def _rounder(kind: str, in_carrier: bool, carrier: Any, general: bool) -> Any:
 def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomness: str) -> Any:
     """A loop over patterns: for deterministic modes, for given random numbers, or for those of a key."""
     lane, plain = LANE[bits], lanes.plain
-    read_rules, read_parameters = _unpackers(kind, lane)
+    read_rules, read_parameters = unpackers(kind, lane)
     one = _rounder(kind, in_carrier, CARRIER[bits], general)
     word32 = lanes.word32
 
@@ -125,7 +136,6 @@ def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomnes
         for i in range(patterns.size):
             out[i] = plain(one(lane(patterns[i]), lane(numbers[i]), parameters, results, mode))
 
-    @njit
     def stretch(patterns, p, out, k0, k1, high, low, shift):
         mode, results = read_rules(p)
         parameters = read_parameters(p)
@@ -133,7 +143,6 @@ def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomnes
             random = word(k0, k1, high, low + word32(i)) >> shift
             out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, mode))
 
-    @njit
     def stochastic_stretch(patterns, p, out, k0, k1, high, low, shift):
         # `stretch` for the mode "stochastic" alone, whose constants fold away.
         _, results = read_rules(p)
@@ -142,7 +151,7 @@ def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomnes
             random = word(k0, k1, high, low + word32(i))
             out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, STOCHASTIC))
 
-    fill = stochastic_stretch if randomness == "word" else stretch
+    fill = inner(stochastic_stretch if randomness == "word" else stretch, kind, in_carrier, bits, general, randomness)
 
     def seeded(patterns, p, out, k0, k1, start, shift):
         key0, key1, high, low = word32(k0), word32(k1), word32(start >> 32), word32(start)
@@ -156,10 +165,11 @@ def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomnes
 def _random_loop() -> Any:
     word32, plain = lanes.word32, lanes.plain
 
-    @njit
-    def stretch(k0, k1, high, low, out):
+    def words(k0, k1, high, low, out):
         for i in range(out.size):
             out[i] = plain(word(k0, k1, high, low + word32(i)))
+
+    stretch = inner(words, "words")
 
     def fill(k0, k1, start, out):
         key0, key1, high, low = word32(k0), word32(k1), word32(start >> 32), word32(start)

@@ -125,6 +125,7 @@ NAMED_BLOCKS: dict[str, BlockEntry] = {
 
 BLOCK_NAMES = [n for name, entry in NAMED_BLOCKS.items() for n in (name, *entry.aliases)]
 _LOOKUP = {squeeze(n): e.format for name, e in NAMED_BLOCKS.items() for n in (name, *e.aliases)}
+_SIZE = re.compile(r"(axis|\d+)(?:[x×](axis|\d+))?")
 _CALL = re.compile(r"\s*(block|bfp)\s*\((.*)\)\s*", re.IGNORECASE | re.DOTALL)
 
 
@@ -200,21 +201,13 @@ def _flag(text: str) -> bool:
 
 def _size(text: str) -> tuple[int, ...]:
     """32, 16x16, axis, tensor."""
-    text = text.lower().strip()
-    if text == "tensor":
+    if text.strip().lower() == "tensor":
         return TENSOR
-    parts = text.replace("×", "x").split("x")
-    try:
-        return tuple(WHOLE_AXIS if part.strip() == "axis" else _positive(part) for part in parts)
-    except ValueError:
-        raise ValueError(f"size={text} is given; it is a positive number, two of them (16x16), axis or tensor") from None
-
-
-def _positive(text: str) -> int:
-    size = int(text)
-    if size < 1:
-        raise ValueError
-    return size
+    match = _SIZE.fullmatch(text.replace(" ", "").lower())
+    sizes = [WHOLE_AXIS if part == "axis" else int(part) for part in match.groups() if part] if match else [0]
+    if 0 in sizes:
+        raise ValueError(f"size={text} is given; it is a positive number, two of them (16x16), axis or tensor")
+    return tuple(sizes)
 
 
 def _micro(text: str) -> tuple[tuple[int, int], ...]:

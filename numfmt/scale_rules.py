@@ -191,6 +191,7 @@ class Steps(NamedTuple):
     thresholds: Array  # 2**depth patterns; entry i is the least amax of rank i
     codes: Array  # scale code of each rank
     exponents: Array | None  # exponent of each rank's scale, where it is a power of two; 0 for a zero scale
+    zeros: Array  # whether the scale of each rank is zero
     nan: int  # scale code of a block with a NaN amax
     infinite: int  # of an infinite one
 
@@ -227,6 +228,7 @@ def steps_of(fmt: BlockFormat, carrier: Carrier) -> Steps | None:
         exponents = np.array(powers + [powers[-1]] * (2**depth - len(powers)), np.int32)
     return Steps(
         depth, thresholds, np.array(codes, np.int64), exponents,
+        np.arange(2**depth) < (values[0] == 0 and not rule.zero_scale_is_one),
         largest if nan is None or rule.nan == "largest" else nan,
         largest if nan is None or _infinite(fmt) == "largest" else nan,
     )  # fmt: skip
@@ -418,6 +420,23 @@ class Params:
     factor32: Array | None = None
     divisor32: Array | None = None
 
+    @property
+    def kind(self) -> str:
+        """How elements meet their scale: "offset", "divisor", "factor32" or "divisor32"."""
+        if self.exponents is not None:
+            return "offset"
+        return "divisor" if self.divisor is not None else "factor32" if self.factor32 is not None else "divisor32"
+
+    def operands(self) -> tuple[Array, Array]:
+        """What the compiled loops take: exponents or numbers, and the values of the scales."""
+        from .block_compiled import shifts_of
+
+        if self.exponents is not None:
+            return shifts_of(self), self.values
+        operand = self.divisor if self.divisor is not None else self.factor32 if self.factor32 is not None else self.divisor32
+        assert operand is not None
+        return operand, self.values
+
     def part(self, task: Task) -> Params:
         """Those of a task."""
         return self._map(lambda array: scales_part(array, task))
@@ -453,8 +472,7 @@ def step_params(fmt: BlockFormat, amax: Array, carrier: Carrier, steps: Steps) -
 
 def _exponents(values: Array) -> Array:
     """Exponents of powers of two; 0 for NaN and zero, which are dealt with apart."""
-    with np.errstate(invalid="ignore"):
-        return np.where(np.isfinite(values) & (values != 0), np.frexp(values)[1] - 1, 0).astype(np.int32)
+    return np.where(np.isfinite(values) & (values != 0), np.frexp(values)[1] - 1, 0).astype(np.int32)
 
 
 def scale_dtype(fmt: BlockFormat, as_codes: bool = False) -> np.dtype[Any]:

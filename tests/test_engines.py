@@ -1,5 +1,6 @@
 """One kernel, several engines: NumPy, Numba, plain Python, JAX eager and jit give the same bits."""
 
+import os
 import dataclasses
 import subprocess
 import sys
@@ -375,3 +376,30 @@ def test_without_numba_everything_gives_the_same_bits(monkeypatch):
         nf.random_bits(3, 1 << 17),
         np.concatenate([nf.random_bits(3, 1 << 16), nf.random_bits(3, 1 << 16, offset=1 << 16)]),
     )
+
+
+ORDERED = """
+import sys, numpy as np
+import numfmt as nf
+x = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
+for name in sys.argv[1:]:
+    options = {} if name.startswith("mx") else dict(rounding="stochastic_a", random_bit_count=9, seed=1)
+    fast = nf.quantize(x, name, **options)
+    some = slice(0, 512)
+    if name.startswith("mx"):
+        slow = nf.quantize(x[some], name)
+    else:
+        slow = nf.quantize(x[some], name, rounding="stochastic_a", random_bit_count=9, random_bits=nf.random_bits(1, 512) >> 23)
+    assert np.array_equal(fast[some], slow), name
+"""
+
+
+@numba
+def test_cached_loops_do_not_depend_on_what_else_was_compiled(tmp_path):
+    """Numba names closures by a counter of the process: loops of the cache must not meet another's functions."""
+    environment = {**os.environ, "NUMFMT_CACHE_DIR": str(tmp_path)}
+    for names in (["e4m3fn"], ["q3.4", "e4m3fn"], ["mxint8", "q3.4"], ["mxfp4", "e4m3fn", "mxint8", "q3.4"]):
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", ORDERED, *names], capture_output=True, text=True, env=environment, timeout=300, check=False
+        )
+        assert run.returncode == 0, run.stderr

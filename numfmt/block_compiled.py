@@ -1,0 +1,273 @@
+"""The compiled engine of blocks: which loops do the work of a plan, and what they are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._core.parameters import BINARY32, BINARY64
+from .block_layout import Layout, Task
+from .blocks import BlockFormat, precision
+from .compiled import block_loop, parameter_vector
+from .formats import FixedFormat, FloatFormat
+from .plans import Plan, encode_plan, quantize_plan
+from .rounding import Overflow
+from .scale_rules import Params, Steps, emax_of, scale_dtype, step_params, steps_of
+from .sources import decode_table, quantum_exponent
+from .specials import Rules
+
+Array = npt.NDArray[Any]
+f32 = np.float32
+
+CHUNK = 1 << 17  # elements of a task: operand and result stay in the second-level cache
+UNROLLED = (16, 32, 64, 128)  # block lengths that have loops of their own
+NAN_SCALE, ZERO_SCALE = -(2**20), 2**20  # as in block_loops.py
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Block lengths and ranges that every loop takes."""
+
+    layout: Layout
+
+    def of(self, task: Task) -> tuple[int, ...]:
+        """a, g, and the ranges of a task, in elements along rows."""
+        layout = self.layout
+        r0, r1 = task.block_rows
+        return (
+            layout.a, layout.g, *task.outer, r0 * layout.a, min(r1 * layout.a, layout.rows), *task.block_columns
+        )  # fmt: skip
+
+    def of_blocks(self, task: Task) -> tuple[int, ...]:
+        """The ranges of a task, in blocks."""
+        return (*task.outer, *task.block_rows, *task.block_columns)
+
+    @property
+    def columns(self) -> bool:
+        """Whether blocks run along columns, one element wide."""
+        return self.layout.g == 1
+
+    @property
+    def unrolled(self) -> int:
+        """The block length where a loop of its own exists, else 0."""
+        g = self.layout.g
+        return g if g in UNROLLED and self.layout.columns % g == 0 else 0
+
+
+def amax_function(layout: Layout, patterns: Array, limit: int) -> Any:
+    """A function of a task that fills its part of an amax array; None where NumPy is to do it."""
+    if patterns.dtype != np.int32:
+        return None
+    ranges = Ranges(layout)
+    loop = block_loop(("amax columns",) if ranges.columns else ("amax", ranges.unrolled), patterns.size)
+    if loop is None:
+        return None
+    return lambda task, amax: loop(patterns, amax, limit, *ranges.of(task))
+
+
+def steps_function(fmt: BlockFormat, layout: Layout, size: int) -> Any:
+    """A function of a task that fills scale codes and exponents from amaxes; None where NumPy is to do it."""
+    steps = steps_of(fmt, BINARY32)
+    if steps is None or steps.exponents is None or fmt.scale_rule.zero_amax or scale_dtype(fmt).kind == "f":
+        return None
+    loop = block_loop(("steps",), size)
+    if loop is None:
+        return None
+    step = closed_form(steps)
+    if step is None:
+        return None
+    ranges = Ranges(layout)
+    special = np.array([steps.nan, steps.infinite])
+    special_shifts = shifts_of(step_params(fmt, np.array([0x7FC00000, 0x7F800000], np.int32), BINARY32, steps))
+
+    def fill(task: Task, amax: Array, scales: Array, shifts: Array) -> None:
+        loop(amax, step, special, special_shifts, scales, shifts, *ranges.of_blocks(task))
+
+    return fill
+
+
+def closed_form(steps: Steps) -> Array | None:
+    """A step rule as (up, base, first, least, top, exponent), where it has that form.
+
+    rank = 0 below `first`, else ((amax + up) >> 23) - base within [least, top]; the scale's code is the
+    rank, its exponent is rank + `exponent`. Both sides are step functions: they agree where they agree on
+    every threshold and just below it.
+    """
+    at = steps.thresholds[1:][steps.thresholds[1:] < BINARY32.infinity].astype(np.int64)
+    least = max(1, int(np.count_nonzero(at == 0)))
+    if steps.exponents is None or len(at) < least + 2 or steps.zeros.any():
+        return None
+    ranks = np.arange(len(at) + 1)
+    exponent = int(steps.exponents[0])
+    if not np.array_equal(steps.codes[ranks], ranks) or not np.array_equal(steps.exponents[ranks], ranks + exponent):
+        return None
+    regular = int(at[least + 1])  # the threshold of rank least + 2
+    fraction = regular & (BINARY32.hidden - 1)
+    up = BINARY32.hidden - fraction if fraction else 0
+    base = ((regular + up) >> BINARY32.trailing) - least - 2
+    form = np.array([up, base, at[0], least, len(at), exponent], np.int64)
+    points = np.unique(np.concatenate([at, np.maximum(at - 1, 0), [0, BINARY32.infinity - 1]]))
+    found = np.clip(((points + up) >> BINARY32.trailing) - base, least, len(at))
+    found = np.where(points < at[0], 0, found)
+    return form if np.array_equal(found, np.searchsorted(at, points, side="right")) else None
+
+
+def shifts_of(params: Params) -> Array:
+    """Exponents as the loops take them."""
+    assert params.exponents is not None
+    values = params.values
+    shifts = np.where(np.isnan(values), NAN_SCALE, np.where(values == 0, ZERO_SCALE, params.exponents))
+    return np.ascontiguousarray(shifts, np.int32)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the loops read and write: canonical arrays."""
+
+    layout: Layout
+    patterns: Array  # int32
+    target: Array  # codes, or float32 values
+    in_carrier: bool
+    numbers: Array | None = None
+
+
+def elements_function(fmt: BlockFormat, rules: Rules, work: Work, tensor_scale: Any, kind: str) -> Any:
+    """A function of (task, arrays of the scales) that writes a task's elements; None where NumPy is to do it.
+
+    Args:
+        kind: "offset", "factor32", "divisor32" or "divisor": how elements meet their scale.
+    """
+    if work.patterns.dtype != np.int32 or not isinstance(fmt.element, FloatFormat | FixedFormat):
+        return None
+    if fmt.element.bits > 16 or (kind != "offset" and work.numbers is not None):
+        return None
+    if kind == "offset":
+        return _offset(fmt, rules, work)
+    if kind == "divisor":
+        return _divided(fmt, rules, work)
+    return _scaled(fmt, rules, work, tensor_scale, kind == "divisor32")
+
+
+def _plans(fmt: BlockFormat, rules: Rules, work: Work, carrier: Any) -> tuple[Plan, Plan] | None:
+    """Plans for codes and for what is written; None where the element has a kernel that the loops lack."""
+    codes = encode_plan(fmt.element, rules, carrier)
+    written = quantize_plan(fmt.element, rules, carrier) if work.in_carrier else codes
+    if codes is None or written is None or {codes.kernel, written.kernel} - {"float", "fixed"}:
+        return None
+    return codes, written
+
+
+def _offset(fmt: BlockFormat, rules: Rules, work: Work) -> Any:
+    plans = _plans(fmt, rules, work, BINARY32)
+    if plans is None:
+        return None
+    codes, written = plans
+    if codes.kernel == "float" and codes.general:
+        return None
+    ranges = Ranges(work.layout)
+    name = ("offset", codes.kernel, work.in_carrier, ranges.unrolled, ranges.columns, work.numbers is not None)
+    loop = block_loop(name, work.patterns.size)
+    if loop is None:
+        return None
+    low, high = _fast_shifts(fmt, work.in_carrier)
+    finite = _finite_ends(fmt, rules)
+    table = decode_table(fmt.element, BINARY64).view(np.float64)
+    p, q = parameter_vector(written), parameter_vector(codes)
+    numbers = work.patterns if work.numbers is None else work.numbers.view(np.int32)
+    mask = 2**fmt.element.bits - 1
+
+    def elements(task: Task, shifts: Array, *_: Array) -> None:
+        loop(work.patterns, work.target, numbers, shifts, p, q, finite, low, high, table, mask, *ranges.of(task))
+
+    return elements
+
+
+def _fast_shifts(fmt: BlockFormat, in_carrier: bool) -> tuple[int, int]:
+    """The scales' exponents under which every value of the elements is normal in binary32, or their grid is."""
+    element = fmt.element
+    assert isinstance(element, FloatFormat | FixedFormat)
+    lowest = 1 - BINARY32.bias
+    if isinstance(element, FixedFormat):
+        top = emax_of(max(element.max, -element.min))
+        return lowest - BINARY32.trailing - quantum_exponent(element, 0), BINARY32.bias - top
+    if not in_carrier:
+        return lowest - element.emin, 2 * BINARY32.bias
+    return lowest - emax_of(element.min_positive), BINARY32.bias - element.emax
+
+
+def _finite_ends(fmt: BlockFormat, rules: Rules) -> Array:
+    """Whether overflow, and infinite operands, become finite values: 1 or 0 each."""
+    element = fmt.element
+    if isinstance(element, FixedFormat):
+        return np.ones(2, np.int64)
+    has_symbol = element.has_infinity or (element.has_nan and rules.overflow is Overflow.NAN)
+    saturates = rules.overflow in (Overflow.SATURATE, Overflow.PROPAGATE)
+    overflow = saturates or not has_symbol
+    infinity = rules.overflow is Overflow.SATURATE or not has_symbol
+    return np.array([overflow, infinity], np.int64)
+
+
+def _scaled(fmt: BlockFormat, rules: Rules, work: Work, tensor_scale: Any, divides: bool) -> Any:
+    plans = _plans(fmt, rules, work, BINARY32)
+    if plans is None or plans[0].kernel != "float" or plans[0].general:
+        return None
+    exact = precision(fmt.element) + precision(fmt.scale_value_format) <= 24
+    if work.in_carrier and tensor_scale is not None and not exact:
+        return None
+    ranges = Ranges(work.layout)
+    loop = block_loop(("scaled", work.in_carrier, divides, ranges.unrolled, ranges.columns), work.patterns.size)
+    if loop is None:
+        return None
+    p, x = parameter_vector(plans[1]), work.patterns.view(f32)
+    tensor, how = tensor_operand(fmt, tensor_scale)
+
+    def elements(task: Task, operands: Array, scales: Array) -> None:
+        loop(x, work.target, operands, scales, tensor, how, p, *ranges.of(task))
+
+    return elements
+
+
+def tensor_operand(fmt: BlockFormat, tensor_scale: Any) -> tuple[np.float32, int]:
+    """The tensor scale, and how values meet it: 0 not, 1 multiplied, 2 divided."""
+    if tensor_scale is None:
+        return f32(1), 0
+    return f32(tensor_scale), 2 if fmt.scale_rule.tensor_divides else 1
+
+
+def _divided(fmt: BlockFormat, rules: Rules, work: Work) -> Any:
+    plans = _plans(fmt, rules, work, BINARY64)
+    if plans is None or rules.random_bit_count:
+        return None
+    ranges = Ranges(work.layout)
+    loop = block_loop(("divided", plans[0].kernel, work.in_carrier, ranges.unrolled, ranges.columns), work.patterns.size)
+    if loop is None:
+        return None
+    p, x = parameter_vector(plans[1]), work.patterns.view(f32)
+    nan = int(plans[0].results.nan)
+
+    def elements(task: Task, scales: Array, *_: Array) -> None:
+        loop(x, work.target, scales, p, nan, *ranges.of(task))
+
+    return elements
+
+
+def decode_function(fmt: BlockFormat, layout: Layout, codes: Array, scales: Array, target: Array, tensor_scale: Any) -> Any:
+    """A function of a task that writes its values; None where NumPy is to do it."""
+    element = fmt.element
+    rule = fmt.scale_rule
+    exact = precision(element) + precision(fmt.scale_value_format) <= 24
+    if element.bits > 16 or rule.zero_point or fmt.micro or (tensor_scale is not None and not exact):
+        return None
+    if not (codes.flags.c_contiguous and scales.flags.c_contiguous and target.flags.c_contiguous):
+        return None
+    ranges = Ranges(layout)
+    loop = block_loop(("decode", ranges.unrolled, ranges.columns), codes.size)
+    if loop is None:
+        return None
+    table = decode_table(element, BINARY32).view(f32)
+    tensor, how = tensor_operand(fmt, tensor_scale)
+    mask = codes.dtype.type(2**element.bits - 1)
+    return lambda task: loop(codes, target, scales, table, mask, tensor, how, *ranges.of(task))
