@@ -13,9 +13,9 @@ from .block_layout import Layout, Task
 from .blocks import BlockFormat, precision
 from .compiled import block_loop, parameter_vector
 from .formats import FixedFormat, FloatFormat
-from .plans import Plan, encode_plan, quantize_plan
+from .plans import Plan, encode_plan, quantize_plan, resolve
 from .rounding import Overflow
-from .scale_rules import Params, Steps, emax_of, scale_dtype, step_params, steps_of
+from .scale_rules import Params, Steps, emax_of, nvfp4_encode_scale, scale_dtype, step_params, steps_of
 from .sources import decode_table, quantum_exponent
 from .specials import Rules
 
@@ -115,6 +115,27 @@ def closed_form(steps: Steps) -> Array | None:
     return form if np.array_equal(found, np.searchsorted(at, points, side="right")) else None
 
 
+def tensor_scales_function(fmt: BlockFormat, layout: Layout, amax: Array, tensor: Any) -> Any:
+    """A function of a task that fills NVFP4 scales — codes, values and factors; None where NumPy is to do it."""
+    if fmt.rule != "transformer_engine" or amax.dtype != np.int32:
+        return None
+    loop = block_loop(("tensor scales",), layout.outer * layout.rows * layout.columns)
+    if loop is None:
+        return None
+    scale = fmt.scale_value_format
+    plan = encode_plan(scale, resolve(scale, None, Overflow.SATURATE, None, None), BINARY32)
+    assert plan is not None
+    p, table, ranges = parameter_vector(plan), decode_table(scale, BINARY32).view(f32), Ranges(layout)
+    by = nvfp4_encode_scale(tensor)
+    block_by, inverse_by = by * (f32(1) / f32(6)), f32(1) / by
+    source = amax.view(f32)
+
+    def fill(task: Task, codes: Array, values: Array, factors: Array) -> None:
+        loop(source, block_by, inverse_by, p, table, codes, values, factors, *ranges.of_blocks(task))
+
+    return fill
+
+
 def shifts_of(params: Params) -> Array:
     """Exponents as the loops take them."""
     assert params.exponents is not None
@@ -132,6 +153,8 @@ class Work:
     target: Array  # codes, or float32 values
     in_carrier: bool
     numbers: Array | None = None
+    numbers_only: bool = False  # whether blocks that hold NaN have NaN for a scale
+    largest_holds_infinity: int | None = None  # the exponent that the scale of an infinite amax has
 
 
 def elements_function(fmt: BlockFormat, rules: Rules, work: Work, tensor_scale: Any, kind: str) -> Any:
@@ -168,11 +191,16 @@ def _offset(fmt: BlockFormat, rules: Rules, work: Work) -> Any:
     if codes.kernel == "float" and codes.general:
         return None
     ranges = Ranges(work.layout)
-    name = ("offset", codes.kernel, work.in_carrier, ranges.unrolled, ranges.columns, work.numbers is not None)
+    saturating = codes.kernel == "float" and work.numbers_only and _saturates(fmt, rules)
+    name = (
+        "offset", codes.kernel, work.in_carrier, saturating, ranges.unrolled, ranges.columns, work.numbers is not None
+    )  # fmt: skip
     loop = block_loop(name, work.patterns.size)
     if loop is None:
         return None
     low, high = _fast_shifts(fmt, work.in_carrier)
+    if saturating and work.largest_holds_infinity is not None:
+        high = min(high, work.largest_holds_infinity - 1)
     finite = _finite_ends(fmt, rules)
     table = decode_table(fmt.element, BINARY64).view(np.float64)
     p, q = parameter_vector(written), parameter_vector(codes)
@@ -210,6 +238,13 @@ def _finite_ends(fmt: BlockFormat, rules: Rules) -> Array:
     return np.array([overflow, infinity], np.int64)
 
 
+def _saturates(fmt: BlockFormat, rules: Rules) -> bool:
+    """Whether a float element has a -0, and whatever lies beyond its range becomes its largest value."""
+    element = fmt.element
+    assert isinstance(element, FloatFormat)
+    return element.has_negative_zero and rules.overflow is Overflow.SATURATE and not rules.rule.zero
+
+
 def _scaled(fmt: BlockFormat, rules: Rules, work: Work, tensor_scale: Any, divides: bool) -> Any:
     plans = _plans(fmt, rules, work, BINARY32)
     if plans is None or plans[0].kernel != "float" or plans[0].general:
@@ -242,7 +277,8 @@ def _divided(fmt: BlockFormat, rules: Rules, work: Work) -> Any:
     if plans is None or rules.random_bit_count:
         return None
     ranges = Ranges(work.layout)
-    loop = block_loop(("divided", plans[0].kernel, work.in_carrier, ranges.unrolled, ranges.columns), work.patterns.size)
+    name = ("divided", plans[0].kernel, work.in_carrier, plans[0].general, ranges.unrolled, ranges.columns)
+    loop = block_loop(name, work.patterns.size)
     if loop is None:
         return None
     p, x = parameter_vector(plans[1]), work.patterns.view(f32)

@@ -436,6 +436,8 @@ class _Run:
         if self.fmt.has_tensor_scale:
             out.tensor_amax = self.tensor_of(amax)
             out.tensor_scale = tensor_scale_of(self.plan, out.tensor_amax)
+            if target is not None and self.fine is self.layout and self._nvfp4(amax, out, target, in_carrier):
+                return
         params = scales_of(self.plan, amax, self.x.carrier, out.tensor_amax)
         if isinstance(self.fmt.scale, BlockFormat):
             params, out.nested = _nested(self.fmt.scale, params)
@@ -449,6 +451,21 @@ class _Run:
         for_each(
             lambda task: self.elements(task, params.part(task), sink, out), self.fine.tasks(CHUNK), self.threads
         )
+
+    def _nvfp4(self, amax: Array, out: Encoded, target: Array, in_carrier: bool) -> bool:
+        """NVFP4 in loops from its amaxes on; False where NumPy is to do it."""
+        scales = block_compiled.tensor_scales_function(self.fmt, self.fine, amax, out.tensor_amax)
+        fast = None if scales is None else self.fast_elements("factor32", out, target, in_carrier)
+        if scales is None or fast is None:
+            return False
+        factors = np.empty(amax.shape, f32)
+
+        def work(task: Task) -> None:
+            scales(task, out.scales, out.values, factors)
+            fast(task, factors, out.values)
+
+        for_each(work, self.fine.tasks(block_compiled.CHUNK), self.threads)
+        return True
 
     def task_by_task(self, sink: Sink, out: Encoded, target: Array | None, in_carrier: bool) -> None:
         """Each task's amaxes, scales and elements while it is in the cache."""
@@ -480,7 +497,15 @@ class _Run:
         """The compiled loops for the elements, or None."""
         if target is None or isinstance(self.fmt.scale, BlockFormat):
             return None
-        work = block_compiled.Work(self.fine, self.x.patterns, target, in_carrier, self.x.numbers)
+        nan = nan_scale(self.fmt.scale_value_format)
+        steps = None if self.plan.amax_limit != "none" else steps_of(self.fmt, BINARY32)
+        largest = None
+        if steps is not None and steps.infinite != nan and steps.exponents is not None:
+            largest = int(steps.exponents.max())
+        work = block_compiled.Work(
+            self.fine, self.x.patterns, target, in_carrier, self.x.numbers,
+            numbers_only=steps is not None and steps.nan == nan, largest_holds_infinity=largest,
+        )  # fmt: skip
         return block_compiled.elements_function(self.fmt, self.plan.rules, work, out.tensor_scale, kind)
 
     def elements(self, task: Task, params: Params, sink: Sink, out: Encoded) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from numba import njit
 
 from . import lanes
-from ._core.block import shifted_grid, shifted_target, shifted_values
 from ._core.parameters import BINARY32, BINARY64
 from .loops import KERNELS, inner, jit, unpackers
 
@@ -20,17 +19,20 @@ lane32, lane64, plain = lanes.lane32, lanes.lane64, lanes.plain
 MAGNITUDE = BINARY32.magnitude_mask
 NAN_SCALE, ZERO_SCALE = -(2**20), 2**20  # exponents that stand for scales without one
 
-shift_target = njit(forceinline=True)(shifted_target)
-shift_values = njit(forceinline=True)(shifted_values)
-shift_grid = njit(forceinline=True)(shifted_grid)
+shift_target, shift_values = KERNELS["block.shifted_target"], KERNELS["block.shifted_values"]
+shift_grid = KERNELS["block.shifted_grid"]
 encode_float, quantize_float = KERNELS["float.encode"], KERNELS["float.quantize"]
+encode_saturating, quantize_saturating = KERNELS["block.encode_saturating"], KERNELS["block.quantize_saturating"]
 encode_fixed, decode_fixed = KERNELS["fixed.encode"], KERNELS["fixed.decode"]
+
+
+_scale_rules, _scale_parameters = unpackers("float", lane32)
 
 
 def make(kind: str, *options: Any) -> Any:
     """The loop of a kind and its options; compiled on first use, or loaded from disk."""
     makers = {
-        "amax": _amax_rows, "amax columns": _amax_columns, "steps": lambda: _steps, "offset": _offset,
+        "amax": _amax_rows, "amax columns": _amax_columns, "steps": lambda: _steps, "tensor scales": lambda: _tensor_scales, "offset": _offset,
         "scaled": _scaled, "divided": _divided, "decode": _decode,
     }  # fmt: skip
     return jit(makers[kind](*options), "block", kind.replace(" ", "_"), *options)
@@ -110,6 +112,27 @@ def _steps(amax, step, special, special_shifts, codes, shifts, o0, o1, r0, r1, c
                     shift[b] = special_shifts[0] if row[b] > 0x7F800000 else special_shifts[1]
 
 
+def _tensor_scales(amax, by, inverse_by, p, table, codes, values, factors, o0, o1, r0, r1, c0, c1):
+    """TransformerEngine's NVFP4 scales: scaling.md 4.1, each operation in binary32 (numfmt.scale_rules)."""
+    mode, results = _scale_rules(p)
+    target = _scale_parameters(p)
+    largest, one = np.float32(3.4028234663852886e38), np.float32(1)
+    for o in range(o0, o1):
+        for r in range(r0, r1):
+            source, code = amax[o, r, c0:c1], codes[o, r, c0:c1]
+            value, factor = values[o, r, c0:c1], factors[o, r, c0:c1]
+            for b in range(factor.size):
+                scaled = source[b] * by
+                factor[b] = scaled if scaled < largest else largest
+            bits = factor.view(np.int32)
+            for b in range(code.size):
+                code[b] = plain(encode_float(lane32(bits[b]), None, BINARY32, target, results, mode, False, lanes))
+            for b in range(factor.size):
+                value[b] = table[code[b]]
+                inverse = one / (value[b] * inverse_by)
+                factor[b] = inverse if inverse < largest else largest
+
+
 # ---- one number a block for every element ------------------------------------------------------------------------
 
 
@@ -132,7 +155,7 @@ def _spreader(g: int, *name: Any) -> Any:
 # ---- elements --------------------------------------------------------------------------------------------------
 
 
-def _offset_rounders(kind: str, in_carrier: bool) -> tuple[Any, Any]:
+def _offset_rounders(kind: str, in_carrier: bool, saturating: bool) -> tuple[Any, Any]:
     """One element under a scale of 2**shift: where all of that is normal in the carrier, and anywhere (codes only)."""
 
     @njit(forceinline=True)
@@ -143,6 +166,14 @@ def _offset_rounders(kind: str, in_carrier: bool) -> tuple[Any, Any]:
     def fast_values(bits, random, shift, target, results, mode, finite):
         moved, ends = shift_values(target, results, shift, BINARY32, finite[0], finite[1])
         return quantize_float(bits, random, BINARY32, moved, ends, mode, False, lanes)
+
+    @njit(forceinline=True)
+    def saturated_codes(bits, random, shift, target, results, mode, finite):
+        return encode_saturating(bits, random, BINARY32, target, shift, mode, lanes)
+
+    @njit(forceinline=True)
+    def saturated_values(bits, random, shift, target, results, mode, finite):
+        return quantize_saturating(bits, random, BINARY32, target, shift, mode, lanes)
 
     @njit(forceinline=True)
     def slow_codes(bits, random, shift, target, results, mode):
@@ -161,18 +192,20 @@ def _offset_rounders(kind: str, in_carrier: bool) -> tuple[Any, Any]:
     def slow_fixed(bits, random, shift, grid, results, mode):
         return encode_fixed(bits, random, BINARY32, shift_grid(grid, shift), results, mode, lanes)
 
+    if kind == "float" and saturating:
+        return (saturated_values if in_carrier else saturated_codes), slow_codes
     if kind == "float":
         return (fast_values if in_carrier else fast_codes), slow_codes
     return (fixed_values if in_carrier else fixed_codes), slow_fixed
 
 
-def _offset(kind: str, in_carrier: bool, g: int, columns: bool, randomly: bool) -> Any:
+def _offset(kind: str, in_carrier: bool, saturating: bool, g: int, columns: bool, randomly: bool) -> Any:
     """Elements under power-of-two scales.
 
     p are the parameters of the fast rounding, q those of the slow one: it gives codes, and values by a table.
     """
     rules, parameters = unpackers(kind, lane32)
-    fast, slow = _offset_rounders(kind, in_carrier)
+    fast, slow = _offset_rounders(kind, in_carrier, saturating)
 
     @njit(forceinline=True)
     def number(numbers, i):
@@ -205,7 +238,7 @@ def _offset(kind: str, in_carrier: bool, g: int, columns: bool, randomly: bool) 
                 fast(lane32(x[j]), number(numbers, j), lane32(shift[j]), target, results, mode, ends)
             )
 
-    name = ("offset", kind, in_carrier, randomly)
+    name = ("offset", kind, in_carrier, saturating, randomly)
     carefully, quickly = inner(careful_elements, "carefully", *name), inner(quick_elements, "quickly", *name)
 
     def along_columns(x, out, numbers, shifts, p, q, finite, low, high, table, mask, a, size, o0, o1, r0, r1, c0, c1):
@@ -313,7 +346,7 @@ def _scaled(in_carrier: bool, divides: bool, g: int, columns: bool) -> Any:
     return along_columns if columns else along_rows
 
 
-def _divided(kind: str, in_carrier: bool, g: int, columns: bool) -> Any:
+def _divided(kind: str, in_carrier: bool, general: bool, g: int, columns: bool) -> Any:
     """Elements divided by their scale in binary64.
 
     A binary64 quotient of binary32 numbers rounds as the exact one does to every format of at most 24
@@ -325,7 +358,7 @@ def _divided(kind: str, in_carrier: bool, g: int, columns: bool) -> Any:
     @njit(forceinline=True)
     def one(bits, target, results, mode):
         if kind == "float":
-            return quantize(bits, None, BINARY64, target, results, mode, True, lanes)
+            return quantize(bits, None, BINARY64, target, results, mode, general, lanes)
         codes = encode_fixed(bits, None, BINARY64, target, results, mode, lanes)
         return decode_fixed(codes, BINARY64, target, lanes) if in_carrier else codes
 
@@ -347,7 +380,7 @@ def _divided(kind: str, in_carrier: bool, g: int, columns: bool) -> Any:
             else:
                 out[e] = patterns[e] if s > 0 else 0 if s == 0 else nan
 
-    piece, spread = inner(divided_piece, "divided", kind, in_carrier), _spreader(g, "float32")
+    piece, spread = inner(divided_piece, "divided", kind, in_carrier, general), _spreader(g, "float32")
 
     def along_columns(x, out, scales, p, nan, a, size, o0, o1, r0, r1, c0, c1):
         met, rounded = np.empty(c1 - c0, np.float64), np.empty(c1 - c0, np.float64)

@@ -24,6 +24,7 @@ COMMANDS = {
     "explain": ("explaining", "what a value or a code is in a format, and what rounding does and why"),
     "table": ("table", "every code of a format of at most 16 bits"),
     "convert": ("converting", "files of values or codes into codes of a format"),
+    "quantize": ("quantizing", "the tensors of a checkpoint into a format, with statistics of each"),
     "diff": ("differing", "operands that two platforms convert differently"),
     "selftest": ("selftest", "check this installation, in seconds"),
 }
@@ -35,6 +36,7 @@ examples:
   nfmt explain e4m3fn 1.7                    its bits, its neighbours, what every rounding mode does
   nfmt explain e4m3fn 0x7e                   a code instead of a value
   nfmt convert x.npy --to bf16 -o y.npy      a file
+  nfmt quantize model.safetensors --to mxfp4 -o out.safetensors
   nfmt COMMAND --help                        more examples
 
 exit codes: 0 ok, 1 a check found mismatches, 2 usage or an unknown name, 3 a bad input file
@@ -86,6 +88,24 @@ examples:
   nfmt convert codes.hex --from e4m3fn --to f32 --quantize -o values.npy
   nfmt convert dump.bin --from e5m2 --to e4m3fn --overflow nan -o codes.hex
   seq 10 | nfmt convert - --to e4m3fn
+""",
+    "quantize": """\
+Reads a safetensors file one tensor at a time. Tensors of floats (F64, F32, F16, BF16) with two axes or
+more are quantized, all others kept as they are; --map says otherwise for the names that a pattern
+matches, the first one that does: FORMAT, or keep. Without -o there is only the report. The output
+replaces OUT when it is complete, or not at all.
+
+Layouts: numfmt (X.codes, X.scales, ...: any format), gpt-oss (MXFP4), compressed-tensors (NVFP4, MXFP4,
+MXFP6, MXFP8), modelopt (NVFP4), gguf (a GGUF file: Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, MXFP4), and dequantized:
+values on the format's grid, which any loader reads.
+
+examples:
+  nfmt quantize model.safetensors --to mxfp4                      the statistics alone
+  nfmt quantize model.safetensors --to mxfp4 -o out.safetensors --report html --report-file report.html
+  nfmt quantize model.safetensors --to nvfp4 --map '*embed*=keep' --map '*.mlp.*=mxfp8' -o out.safetensors
+  nfmt quantize model.safetensors --to mxfp4 --layout dequantized -o out.safetensors --report csv > report.csv
+  nfmt quantize model.safetensors --to q8_0 --layout gguf -o out.gguf
+  nfmt quantize model.safetensors --to mxfp4 --rounding stochastic --seed 0 -o out.safetensors
 """,
     "diff": """\
 Compares every value of the format, every midpoint, their float32 neighbours, and the specials.
@@ -193,6 +213,25 @@ def _convert_arguments(parser: Parser) -> None:
     parser.add_argument("--progress", action="store_true", help="say how far it is even if stderr is no terminal")
 
 
+def _quantize_arguments(parser: Parser) -> None:
+    parser.add_argument("input", metavar="IN", help="a safetensors file")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help="a format, mostly a block format; or keep")
+    parser.add_argument("--map", action="append", metavar="PATTERN=FORMAT", help="a format, or keep, for some names")
+    layouts = ["numfmt", "gpt-oss", "compressed-tensors", "modelopt", "gguf", "dequantized"]
+    parser.add_argument("--layout", choices=layouts, default="numfmt", help="how OUT holds what is quantized")
+    parser.add_argument("--dtype", metavar="T", choices=["F64", "F32", "F16", "BF16"], help="of dequantized values")
+    parser.add_argument("--axis", metavar="A", type=_seed, default=-1, help="of the blocks; A,B for tiles")
+    known = ", ".join(mode.value for mode in Rounding)
+    parser.add_argument("--rounding", metavar="R", help=f"{known}; default: the format's")
+    parser.add_argument("--seed", metavar="N", type=_seed, help="for stochastic rounding; a tensor's name is folded in")
+    parser.add_argument("--random-bits", metavar="N", type=_integer, help="for stochastic_a, _b and _c: 1 to 32")
+    parser.add_argument("-o", "--output", metavar="OUT", help="the file to write; nothing is written without it")
+    parser.add_argument("--report", metavar="FORM", help="text, csv, json or html; or a file that ends so")
+    parser.add_argument("--report-file", metavar="FILE", help="where the report goes; - or nothing is stdout")
+    parser.add_argument("--json", action="store_true", help='the same as --report json, with "schema": 1')
+    parser.add_argument("--progress", action="store_true", help="say how far it is even if stderr is no terminal")
+
+
 def _diff_arguments(parser: Parser) -> None:
     parser.add_argument("first", metavar="PLATFORM_A")
     parser.add_argument("second", metavar="PLATFORM_B")
@@ -206,6 +245,7 @@ _ARGUMENTS = {
     "explain": _explain_arguments,
     "table": _table_arguments,
     "convert": _convert_arguments,
+    "quantize": _quantize_arguments,
     "diff": _diff_arguments,
     "selftest": _screen_options,
 }

@@ -8,7 +8,7 @@ from typing import Any
 from numba import njit
 
 from . import lanes
-from ._core import fixed, rounding, threefry
+from ._core import block, fixed, rounding, threefry
 from ._core import float as floating
 from ._core.fixed import Grid
 from ._core.parameters import BINARY32, BINARY64, Results, Round, Source, Target
@@ -25,7 +25,7 @@ def _compiled_kernels() -> dict[str, Any]:
     Numba does not take keyword-only parameters, so `xp` becomes an ordinary last one.
     """
     bound: dict[str, Any] = {}
-    for module in (rounding, floating, fixed, threefry):
+    for module in (rounding, floating, fixed, block, threefry):
         shared = {**vars(module), **bound}
         for name, function in list(vars(module).items()):
             if isinstance(function, FunctionType) and function.__module__ == module.__name__:

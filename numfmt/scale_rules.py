@@ -341,15 +341,17 @@ def from_scale(fmt: BlockFormat, codes: Array) -> Array:
     return np.asarray(decode(codes, fmt.scale_value_format, dtype=f32, threads=1))
 
 
+def nvfp4_encode_scale(tensor: Any) -> np.float32:
+    """S_enc of scaling.md 4.1: 448 × 6 over the tensor's amax, or 1."""
+    scale = np.minimum(f32(448) * f32(6) / tensor, FLT_MAX)
+    return f32(1) if tensor == 0 or scale == 0 else f32(scale)
+
+
 def _transformer_engine(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
     """scaling.md 4.1: every operation in binary32, in TransformerEngine's order."""
-    scale_max, largest = f32(448), f32(6)
-    encode_scale = np.minimum(scale_max * largest / tensor, FLT_MAX)
-    if tensor == 0 or encode_scale == 0:
-        encode_scale = f32(1)
-    by = encode_scale * (f32(1) / largest)
-    codes = to_scale(fmt, np.minimum(amax * by, FLT_MAX))
-    inverse = np.minimum(f32(1) / (from_scale(fmt, codes) * (f32(1) / encode_scale)), FLT_MAX)
+    scale = nvfp4_encode_scale(tensor)
+    codes = to_scale(fmt, np.minimum(amax * (scale * (f32(1) / f32(6))), FLT_MAX))
+    inverse = np.minimum(f32(1) / (from_scale(fmt, codes) * (f32(1) / scale)), FLT_MAX)
     return Scales(codes, inverse, tensor / f32(2688))
 
 

@@ -5,7 +5,7 @@ own format, on a grid that lies `shift` binades higher. Any other scale divides.
 """
 
 from .fixed import Grid
-from .float import normalize, pack
+from .float import normalize, pack, round_regular
 from .parameters import Results, Target
 
 
@@ -39,7 +39,7 @@ def shifted_values(target, results, shift, carrier, finite_overflow, finite_infi
         finite_overflow, finite_infinity: 1 where what overflow (an infinity) becomes is a finite value.
     """
     moved = shift << carrier.trailing
-    overflow, infinity = moved * finite_overflow, moved * finite_infinity
+    overflow, infinity = moved & -finite_overflow, moved & -finite_infinity
     return (
         Target(
             target.trailing, target.emin + shift, target.smallest + moved, target.largest + moved, target.sign,
@@ -51,6 +51,27 @@ def shifted_values(target, results, shift, carrier, finite_overflow, finite_infi
             results.negative_zero,
         ),
     )  # fmt: skip
+
+
+def encode_saturating(bits, random, carrier, target, shift, mode, *, xp):
+    """`float.encode` on the grid of a format times 2**shift, for what blocks mostly hold.
+
+    The operands are numbers or infinite, the format has a sign and a -0, and what overflows saturates.
+    """
+    moved = shifted_target(target, shift)
+    _, _, _, _, _, code, _ = round_regular(bits, random, carrier, moved, mode, False, xp=xp)
+    return xp.minimum(code, target.largest) | ((bits >> carrier.sign_shift) & target.sign)
+
+
+def quantize_saturating(bits, random, carrier, target, shift, mode, *, xp):
+    """`float.quantize` in the same circumstances, where all of the shifted format is normal in the carrier."""
+    lifted = shift << carrier.trailing
+    moved = shifted_target(target, shift)
+    _, _, field, _, drop, _, s = round_regular(bits, random, carrier, moved, mode, False, xp=xp)
+    packed = ((field - 1) << carrier.trailing) + (s << xp.minimum(drop, carrier.trailing + 1))
+    packed = xp.where(drop > carrier.trailing + 1, lifted + target.smallest, packed)
+    packed = xp.minimum(xp.where(s == 0, s, packed), lifted + target.largest)
+    return packed | (bits & ~carrier.magnitude_mask)
 
 
 def shifted_grid(grid, shift):

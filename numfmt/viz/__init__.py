@@ -7,6 +7,7 @@ Every function that draws one panel takes `ax` and returns the Axes; those of se
     >>> figure = viz.rounding_staircase("e2m1", ["ties_to_even", "toward_zero"])
 """
 
+from .blocks import block_maximum, dots, heat_map, landing, photo_panels, posterized, rule_bars, scale_map, scatter
 from .errors import curves, double_rounding, relative_error, rounding_staircase
 from .layout import bit_layout, code_map
 from .lines import codes_per_binade, dynamic_range, number_line
@@ -20,15 +21,24 @@ __all__ = [
     "STYLE",
     "Field",
     "bit_layout",
+    "block_maximum",
     "classes",
     "code_map",
     "codes_per_binade",
     "curves",
+    "dots",
     "double_rounding",
     "dynamic_range",
     "fields",
+    "heat_map",
+    "landing",
     "number_line",
     "panels",
+    "photo_panels",
+    "posterized",
     "relative_error",
     "rounding_staircase",
+    "rule_bars",
+    "scale_map",
+    "scatter",
 ]
