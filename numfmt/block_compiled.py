@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from .blocks import BlockFormat, precision
 from .compiled import block_loop, parameter_vector
 from .formats import FixedFormat, FloatFormat
 from .plans import Plan, encode_plan, quantize_plan, resolve
-from .rounding import Overflow
+from .rounding import Overflow, Rounding
 from .scale_rules import Params, Steps, emax_of, nvfp4_encode_scale, scale_dtype, step_params, steps_of
 from .sources import decode_table, quantum_exponent
 from .specials import Rules
@@ -70,23 +71,28 @@ def amax_function(layout: Layout, patterns: Array, limit: int) -> Any:
 
 def steps_function(fmt: BlockFormat, layout: Layout, size: int) -> Any:
     """A function of a task that fills scale codes and exponents from amaxes; None where NumPy is to do it."""
+    step, loop = step_operands(fmt), block_loop(("steps",), size)
+    if step is None or loop is None:
+        return None
+    ranges = Ranges(layout)
+
+    def fill(task: Task, amax: Array, scales: Array, shifts: Array) -> None:
+        loop(amax, *step, scales, shifts, *ranges.of_blocks(task))
+
+    return fill
+
+
+@lru_cache(maxsize=256)
+def step_operands(fmt: BlockFormat) -> tuple[Array, Array, Array] | None:
+    """A step rule's closed form, and the codes and exponents for NaN and infinity; None where it has no such form."""
     steps = steps_of(fmt, BINARY32)
     if steps is None or steps.exponents is None or fmt.scale_rule.zero_amax or scale_dtype(fmt).kind == "f":
-        return None
-    loop = block_loop(("steps",), size)
-    if loop is None:
         return None
     step = closed_form(steps)
     if step is None:
         return None
-    ranges = Ranges(layout)
-    special = np.array([steps.nan, steps.infinite])
-    special_shifts = shifts_of(step_params(fmt, np.array([0x7FC00000, 0x7F800000], np.int32), BINARY32, steps))
-
-    def fill(task: Task, amax: Array, scales: Array, shifts: Array) -> None:
-        loop(amax, step, special, special_shifts, scales, shifts, *ranges.of_blocks(task))
-
-    return fill
+    special = step_params(fmt, np.array([0x7FC00000, 0x7F800000], np.int32), BINARY32, steps)
+    return step, np.array([steps.nan, steps.infinite]), shifts_of(special)
 
 
 def closed_form(steps: Steps) -> Array | None:
@@ -155,6 +161,7 @@ class Work:
     numbers: Array | None = None
     numbers_only: bool = False  # whether blocks that hold NaN have NaN for a scale
     largest_holds_infinity: int | None = None  # the exponent that the scale of an infinite amax has
+    limit: int = 0  # the largest magnitude code that counts in an amax
 
 
 def elements_function(fmt: BlockFormat, rules: Rules, work: Work, tensor_scale: Any, kind: str) -> Any:
@@ -183,7 +190,14 @@ def _plans(fmt: BlockFormat, rules: Rules, work: Work, carrier: Any) -> tuple[Pl
     return codes, written
 
 
-def _offset(fmt: BlockFormat, rules: Rules, work: Work) -> Any:
+def whole_function(fmt: BlockFormat, rules: Rules, work: Work, scales: Array) -> Any:
+    """A function of a task that writes scales and elements in one; None where the stages go one by one."""
+    if work.patterns.dtype != np.int32 or not isinstance(fmt.element, FloatFormat | FixedFormat):
+        return None
+    return _offset(fmt, rules, work, scales) if fmt.element.bits <= 16 else None
+
+
+def _offset(fmt: BlockFormat, rules: Rules, work: Work, scales: Array | None = None) -> Any:
     plans = _plans(fmt, rules, work, BINARY32)
     if plans is None:
         return None
@@ -191,24 +205,39 @@ def _offset(fmt: BlockFormat, rules: Rules, work: Work) -> Any:
     if codes.kernel == "float" and codes.general:
         return None
     ranges = Ranges(work.layout)
-    saturating = codes.kernel == "float" and work.numbers_only and _saturates(fmt, rules)
-    name = (
-        "offset", codes.kernel, work.in_carrier, saturating, ranges.unrolled, ranges.columns, work.numbers is not None
+    way = "general"
+    low, high = _fast_shifts(fmt, work.in_carrier)
+    if codes.kernel == "float" and work.numbers_only and _saturates(fmt, rules):
+        way = "even" if rules.rounding is Rounding.TIES_TO_EVEN else "saturating"
+        if work.largest_holds_infinity is not None:
+            high = min(high, work.largest_holds_infinity - 1)
+    randomly = work.numbers is not None
+    table = decode_table(fmt.element, BINARY64).view(np.float64)
+    numbers = work.patterns if work.numbers is None else work.numbers.view(np.int32)
+    rounding = (
+        parameter_vector(written), parameter_vector(codes), _finite_ends(fmt, rules), low, high, table,
+        2**fmt.element.bits - 1,
     )  # fmt: skip
-    loop = block_loop(name, work.patterns.size)
+    if scales is not None:
+        if ranges.columns or not ranges.unrolled or work.layout.a > 1:
+            return None
+        loop = block_loop(
+            ("whole", codes.kernel, work.in_carrier, way, ranges.unrolled, randomly), work.patterns.size
+        )
+        step = step_operands(fmt)
+        if loop is None or step is None:
+            return None
+        return lambda task: loop(
+            work.patterns, work.target, numbers, work.limit, *step, scales, *rounding, *ranges.of(task)
+        )
+    loop = block_loop(
+        ("offset", codes.kernel, work.in_carrier, way, ranges.unrolled, ranges.columns, randomly), work.patterns.size
+    )
     if loop is None:
         return None
-    low, high = _fast_shifts(fmt, work.in_carrier)
-    if saturating and work.largest_holds_infinity is not None:
-        high = min(high, work.largest_holds_infinity - 1)
-    finite = _finite_ends(fmt, rules)
-    table = decode_table(fmt.element, BINARY64).view(np.float64)
-    p, q = parameter_vector(written), parameter_vector(codes)
-    numbers = work.patterns if work.numbers is None else work.numbers.view(np.int32)
-    mask = 2**fmt.element.bits - 1
 
     def elements(task: Task, shifts: Array, *_: Array) -> None:
-        loop(work.patterns, work.target, numbers, shifts, p, q, finite, low, high, table, mask, *ranges.of(task))
+        loop(work.patterns, work.target, numbers, shifts, *rounding, *ranges.of(task))
 
     return elements
 

@@ -469,6 +469,12 @@ class _Run:
 
     def task_by_task(self, sink: Sink, out: Encoded, target: Array | None, in_carrier: bool) -> None:
         """Each task's amaxes, scales and elements while it is in the cache."""
+        whole = None
+        if target is not None and self.fmt.scale_rule.name != "p3109":
+            whole = block_compiled.whole_function(self.fmt, self.plan.rules, self.work(target, in_carrier), out.scales)
+        if whole is not None:
+            for_each(whole, self.fine.tasks(block_compiled.CHUNK), self.threads)
+            return
         fill = self.amax_function()
         amax = np.zeros(self.blocks(self.fine), self.x.patterns.dtype)
         kind = scales_of(self.plan, amax[:0], self.x.carrier, None).kind
@@ -497,16 +503,21 @@ class _Run:
         """The compiled loops for the elements, or None."""
         if target is None or isinstance(self.fmt.scale, BlockFormat):
             return None
+        work = self.work(target, in_carrier)
+        return block_compiled.elements_function(self.fmt, self.plan.rules, work, out.tensor_scale, kind)
+
+    def work(self, target: Array, in_carrier: bool) -> block_compiled.Work:
+        """What the compiled loops read and write."""
         nan = nan_scale(self.fmt.scale_value_format)
         steps = None if self.plan.amax_limit != "none" else steps_of(self.fmt, BINARY32)
         largest = None
         if steps is not None and steps.infinite != nan and steps.exponents is not None:
             largest = int(steps.exponents.max())
-        work = block_compiled.Work(
+        return block_compiled.Work(
             self.fine, self.x.patterns, target, in_carrier, self.x.numbers,
             numbers_only=steps is not None and steps.nan == nan, largest_holds_infinity=largest,
+            limit=limit_of(self.plan, BINARY32),
         )  # fmt: skip
-        return block_compiled.elements_function(self.fmt, self.plan.rules, work, out.tensor_scale, kind)
 
     def elements(self, task: Task, params: Params, sink: Sink, out: Encoded) -> None:
         """A task's elements, in NumPy."""

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from . import lanes
-from ._core.parameters import BINARY32, BINARY64
+from ._core.parameters import BINARY32, BINARY64, Round
 from .loops import KERNELS, inner, jit, unpackers
 
 lane32, lane64, plain = lanes.lane32, lanes.lane64, lanes.plain
@@ -32,7 +32,7 @@ _scale_rules, _scale_parameters = unpackers("float", lane32)
 def make(kind: str, *options: Any) -> Any:
     """The loop of a kind and its options; compiled on first use, or loaded from disk."""
     makers = {
-        "amax": _amax_rows, "amax columns": _amax_columns, "steps": lambda: _steps, "tensor scales": lambda: _tensor_scales, "offset": _offset,
+        "amax": _amax_rows, "amax columns": _amax_columns, "steps": lambda: _steps, "tensor scales": lambda: _tensor_scales, "offset": _offset, "whole": _whole,
         "scaled": _scaled, "divided": _divided, "decode": _decode,
     }  # fmt: skip
     return jit(makers[kind](*options), "block", kind.replace(" ", "_"), *options)
@@ -94,22 +94,28 @@ def _amax_columns() -> Any:
 # ---- scales ----------------------------------------------------------------------------------------------------
 
 
-def _steps(amax, step, special, special_shifts, codes, shifts, o0, o1, r0, r1, c0, c1):
+def _steps_of_row(row, step, special, special_shifts, code, shift):
     up, base, first = lane32(step[0]), lane32(step[1]), lane32(step[2])
     least, top, exponent = lane32(step[3]), lane32(step[4]), lane32(step[5])
+    for b in range(row.size):
+        m = lane32(row[b])
+        rank = lanes.maximum(((m + up) >> 23) - base, least)
+        rank = lanes.where(m < first, lane32(0), lanes.minimum(rank, top))
+        code[b] = plain(rank)
+        shift[b] = plain(rank + exponent)
+    for b in range(row.size):
+        if row[b] >= 0x7F800000:
+            code[b] = special[0] if row[b] > 0x7F800000 else special[1]
+            shift[b] = special_shifts[0] if row[b] > 0x7F800000 else special_shifts[1]
+
+
+steps_of_row = inner(_steps_of_row, "steps_of_row")
+
+
+def _steps(amax, step, special, special_shifts, codes, shifts, o0, o1, r0, r1, c0, c1):
     for o in range(o0, o1):
         for r in range(r0, r1):
-            row, code, shift = amax[o, r, c0:c1], codes[o, r, c0:c1], shifts[o, r, c0:c1]
-            for b in range(row.size):
-                m = lane32(row[b])
-                rank = lanes.maximum(((m + up) >> 23) - base, least)
-                rank = lanes.where(m < first, lane32(0), lanes.minimum(rank, top))
-                code[b] = plain(rank)
-                shift[b] = plain(rank + exponent)
-            for b in range(row.size):
-                if row[b] >= 0x7F800000:
-                    code[b] = special[0] if row[b] > 0x7F800000 else special[1]
-                    shift[b] = special_shifts[0] if row[b] > 0x7F800000 else special_shifts[1]
+            steps_of_row(amax[o, r, c0:c1], step, special, special_shifts, codes[o, r, c0:c1], shifts[o, r, c0:c1])
 
 
 def _tensor_scales(amax, by, inverse_by, p, table, codes, values, factors, o0, o1, r0, r1, c0, c1):
@@ -199,13 +205,17 @@ def _offset_rounders(kind: str, in_carrier: bool, saturating: bool) -> tuple[Any
     return (fixed_values if in_carrier else fixed_codes), slow_fixed
 
 
-def _offset(kind: str, in_carrier: bool, saturating: bool, g: int, columns: bool, randomly: bool) -> Any:
-    """Elements under power-of-two scales.
+EVEN = Round(nearest=1, lsb=1, sign=0, flip=0, random_bits=0, high_ones=0)
 
-    p are the parameters of the fast rounding, q those of the slow one: it gives codes, and values by a table.
+
+def _offset_pieces(kind: str, in_carrier: bool, way: str, randomly: bool) -> tuple[Any, Any]:
+    """Functions that write a stretch of elements under an exponent for each: quickly, and whatever the exponents.
+
+    Args:
+        way: "general", "saturating", or "even": saturating, and ties go to even.
     """
     rules, parameters = unpackers(kind, lane32)
-    fast, slow = _offset_rounders(kind, in_carrier, saturating)
+    fast, slow = _offset_rounders(kind, in_carrier, way != "general")
 
     @njit(forceinline=True)
     def number(numbers, i):
@@ -234,12 +244,23 @@ def _offset(kind: str, in_carrier: bool, saturating: bool, g: int, columns: bool
         ends = lane32(finite[0]), lane32(finite[1])
         result = out.view(np.int32) if in_carrier else out
         for j in range(x.size):
+            rounding = EVEN if way == "even" else mode
             result[j] = plain(
-                fast(lane32(x[j]), number(numbers, j), lane32(shift[j]), target, results, mode, ends)
+                fast(lane32(x[j]), number(numbers, j), lane32(shift[j]), target, results, rounding, ends)
             )
 
-    name = ("offset", kind, in_carrier, saturating, randomly)
-    carefully, quickly = inner(careful_elements, "carefully", *name), inner(quick_elements, "quickly", *name)
+    name = ("offset", kind, in_carrier, way, randomly)
+    return inner(quick_elements, "quickly", *name), inner(careful_elements, "carefully", *name)
+
+
+def _offset(kind: str, in_carrier: bool, way: str, g: int, columns: bool, randomly: bool) -> Any:
+    """Elements under power-of-two scales.
+
+    p are the parameters of the fast rounding, for exponents from low to high; q those of the slow one,
+    which gives codes, and values by a table.
+    """
+    quickly, carefully = _offset_pieces(kind, in_carrier, way, randomly)
+    spread = _spreader(g, "int32")
 
     def along_columns(x, out, numbers, shifts, p, q, finite, low, high, table, mask, a, size, o0, o1, r0, r1, c0, c1):
         for o in range(o0, o1):
@@ -255,33 +276,81 @@ def _offset(kind: str, in_carrier: bool, saturating: bool, g: int, columns: bool
                 else:
                     carefully(source, target, words, shift, q, table, mask)
 
-    spread = _spreader(g, "int32")
+    def blocks(row, result, words, b, shift, every, p, q, finite, low, high, table, mask, size):
+        start, stop = b * size, min((b + shift.size) * size, row.size)
+        least, most = shift[0], shift[0]
+        for j in range(shift.size):
+            least, most = min(least, shift[j]), max(most, shift[j])
+        spread(shift, size, every[: shift.size * size])
+        if low <= least and most <= high:
+            quickly(row[start:stop], result[start:stop], words[start:stop], every[: stop - start], p, finite)
+            return
+        for j in range(shift.size):
+            start, stop = (b + j) * size, min((b + j + 1) * size, row.size)
+            part = every[j * size : j * size + stop - start]
+            if low <= shift[j] <= high:
+                quickly(row[start:stop], result[start:stop], words[start:stop], part, p, finite)
+            else:
+                carefully(row[start:stop], result[start:stop], words[start:stop], part, q, table, mask)
+
+    blocks = inner(blocks, "blocks", kind, in_carrier, way, g, randomly)
 
     def along_rows(x, out, numbers, shifts, p, q, finite, low, high, table, mask, a, size, o0, o1, r0, r1, c0, c1):
         per = max(1, TILE // size)
         every = np.empty(per * size, np.int32)
         for o in range(o0, o1):
             for r in range(r0, r1):
-                row, result, words = x[o, r], out[o, r], numbers[o, r]
                 for b in range(c0, c1, per):
                     shift = shifts[o, r // a, b : min(b + per, c1)]
-                    start, stop = b * size, min((b + shift.size) * size, row.size)
-                    least, most = shift[0], shift[0]
-                    for j in range(shift.size):
-                        least, most = min(least, shift[j]), max(most, shift[j])
-                    spread(shift, size, every[: shift.size * size])
-                    if low <= least and most <= high:
-                        quickly(row[start:stop], result[start:stop], words[start:stop], every[: stop - start], p, finite)
-                    else:
-                        for j in range(shift.size):
-                            start, stop = (b + j) * size, min((b + j + 1) * size, row.size)
-                            part = every[j * size : j * size + stop - start]
-                            if low <= shift[j] <= high:
-                                quickly(row[start:stop], result[start:stop], words[start:stop], part, p, finite)
-                            else:
-                                carefully(row[start:stop], result[start:stop], words[start:stop], part, q, table, mask)
+                    blocks(
+                        x[o, r], out[o, r], numbers[o, r], b, shift, every, p, q, finite, low, high, table, mask, size
+                    )
 
     return along_columns if columns else along_rows
+
+
+def _whole(kind: str, in_carrier: bool, way: str, g: int, randomly: bool) -> Any:
+    """`amax`, `steps` and `offset` of blocks in a row, tile by tile, so that all of it stays in the nearest cache."""
+    quickly, carefully = _offset_pieces(kind, in_carrier, way, randomly)
+    spread, largest = _spreader(g, "int32"), lanes.block_maximum(g)
+
+    def amaxes(row, start, limit, most):
+        for b in range(most.size):
+            most[b] = largest(row, start + b * g, MAGNITUDE, limit)
+
+    amaxes = inner(amaxes, "amaxes", g)
+
+    def along_rows(
+        x, out, numbers, limit, step, special, special_shifts, codes, p, q, finite, low, high, table, mask, a, size,
+        o0, o1, r0, r1, c0, c1,
+    ):  # fmt: skip
+        per = TILE // g
+        every, most, shifts = np.empty(per * g, np.int32), np.empty(per, np.int32), np.empty(per, np.int32)
+        for o in range(o0, o1):
+            for r in range(r0, r1):
+                for b in range(c0, c1, per):
+                    n = min(per, c1 - b)
+                    start = b * g
+                    amaxes(x[o, r], start, limit, most[:n])
+                    shift = shifts[:n]
+                    steps_of_row(most[:n], step, special, special_shifts, codes[o, r, b : b + n], shift)
+                    least, greatest = shift[0], shift[0]
+                    for j in range(n):
+                        least, greatest = min(least, shift[j]), max(greatest, shift[j])
+                    spread(shift, g, every[: n * g])
+                    row, result = x[o, r, start : start + n * g], out[o, r, start : start + n * g]
+                    words = numbers[o, r, start : start + n * g]
+                    if low <= least and greatest <= high:
+                        quickly(row, result, words, every[: n * g], p, finite)
+                    else:
+                        for j in range(n):
+                            part = slice(j * g, (j + 1) * g)
+                            if low <= shift[j] <= high:
+                                quickly(row[part], result[part], words[part], every[part], p, finite)
+                            else:
+                                carefully(row[part], result[part], words[part], every[part], q, table, mask)
+
+    return along_rows
 
 
 def _scaled(in_carrier: bool, divides: bool, g: int, columns: bool) -> Any:

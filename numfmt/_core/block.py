@@ -68,7 +68,7 @@ def quantize_saturating(bits, random, carrier, target, shift, mode, *, xp):
     lifted = shift << carrier.trailing
     moved = shifted_target(target, shift)
     _, _, field, _, drop, _, s = round_regular(bits, random, carrier, moved, mode, False, xp=xp)
-    packed = ((field - 1) << carrier.trailing) + (s << xp.minimum(drop, carrier.trailing + 1))
+    packed = ((field - 1) << carrier.trailing) + (s << xp.minimum(drop, carrier.reach))
     packed = xp.where(drop > carrier.trailing + 1, lifted + target.smallest, packed)
     packed = xp.minimum(xp.where(s == 0, s, packed), lifted + target.largest)
     return packed | (bits & ~carrier.magnitude_mask)
