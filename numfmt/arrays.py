@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from . import engines
 from ._core.parameters import BINARY32, BINARY64, Carrier
-from .block_arrays import Axis, BlockArray, decode_array, encode_array, quantize_array
+from .block_arrays import BlockArray, decode_array, encode_array, quantize_array
+from .block_layout import Axis
 from .blocks import BlockFormat
 from .carriers import BINARY256
 from .formats import Exact, FloatFormat, Format

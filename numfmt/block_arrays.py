@@ -86,7 +86,7 @@ class BlockArray:
         expected = self.layout.scales_shape
         if tuple(self.scales.shape) != expected:
             raise ValueError(
-                f"scales has shape {self.scales.shape}; {self.format} over {self.shape} has {expected} along axis {self.axis}"
+                f"scales has shape {self.scales.shape}; {self.format} has {expected} for an array of shape {self.shape}"
             )
 
     @property
@@ -127,9 +127,9 @@ class BlockArray:
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{n:,} of {what}" for what, n in self._parts().items())
-        axis = {None: "flat blocks"}.get(self.axis, f"axis {self.axis}")
-        if self.format.block == ():
-            axis = "one block"
+        axis = f"axis {self.axis}"
+        if self.axis is None:
+            axis = "flat blocks" if self.format.flat else "one block"
         return f"BlockArray({self.format}, shape {tuple(self.shape)}, {axis}, {self.nbytes:,} bytes: {parts})"
 
     def __len__(self) -> int:
@@ -145,13 +145,18 @@ class BlockArray:
         return decode_array(self, **options)
 
     def requantize(self, axis: Axis = None, format: str | BlockFormat | None = None, **options: Any) -> BlockArray:
-        """The decoded values encoded again, along another axis or in another format."""
+        """The decoded values encoded again, along another axis or in another format.
+
+        Without an axis it is this array's, or the last where the other format's blocks are of another kind.
+        """
         from .named_blocks import get_format
 
         fmt = self.format if format is None else get_format(format)
         if not isinstance(fmt, BlockFormat):
             raise ValueError(f"{fmt} is given; requantize() takes block formats, decode() gives values for others")
-        axis = self.axis if axis is None and not fmt.flat and fmt.block != () else axis
+        if axis is None:
+            same = len(fmt.block) == len(self.format.block) and fmt.flat == self.format.flat
+            axis = self.axis if same else -1
         return encode_array(decode_array(self), fmt, axis=axis, **options)
 
     @property
@@ -163,14 +168,13 @@ class BlockArray:
         """The array with its axes permuted; no element changes.
 
         Raises:
-            ValueError: the format's blocks run over the flattened array, or have micro-exponents.
+            ValueError: the format's blocks run over the flattened array, or the axes are no permutation.
         """
         if self.format.flat:
-            raise ValueError(
-                f"{self.format} has blocks over the flattened array, which a transpose would tear apart; requantize() fits"
-            )
-        order = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
-        order = tuple(i % self.ndim for i in order) if order else tuple(reversed(range(self.ndim)))
+            raise ValueError(f"{self.format} has blocks over the flattened array, which no transpose keeps")
+        given: Any = axes[0] if len(axes) == 1 else axes
+        given = given if isinstance(given, tuple | list) else axes
+        order = tuple(i % self.ndim for i in given) if given else tuple(reversed(range(self.ndim)))
         if sorted(order) != list(range(self.ndim)):
             raise ValueError(f"axes {axes} are given; they must be a permutation of 0 to {self.ndim - 1}")
         axis = self.axis
@@ -217,8 +221,11 @@ class BlockArray:
 def _full_key(key: Any, ndim: int) -> list[Any]:
     """One integer or slice for each axis."""
     keys = list(key) if isinstance(key, tuple) else [key]
-    if not all(isinstance(k, int | np.integer | slice) or k is Ellipsis for k in keys):
-        raise IndexError("a BlockArray takes integers, slices and ... as indices")
+    plain = [k for k in keys if k is not Ellipsis]
+    if not all(isinstance(k, int | np.integer | slice) and not isinstance(k, bool) for k in plain):
+        raise IndexError("a BlockArray takes integers, slices and one ... as indices")
+    if len(keys) - len(plain) > 1:
+        raise IndexError("two ... are given as indices; a BlockArray takes one")
     if Ellipsis in keys:
         at = keys.index(Ellipsis)
         keys[at : at + 1] = [slice(None)] * (ndim - len(keys) + 1)
@@ -234,11 +241,11 @@ def _scale_key(key: Any, n: int, size: int, axis: int) -> slice:
         raise ValueError(f"an integer is given along block axis {axis}; a slice of whole blocks of {size} fits")
     start, stop, step = key.indices(n)
     stop = max(stop, start)
-    if step != 1 or start % size or (stop % size and stop != n):
+    if step != 1 or (start % size and start != n) or (stop % size and stop != n):
         raise ValueError(
             f"the slice {start}:{stop}:{step} is given along block axis {axis}; it must take whole blocks of {size}"
         )
-    return slice(start // size, -(-stop // size))
+    return slice(-(-start // size), -(-stop // size))
 
 
 # ---- encode ----------------------------------------------------------------------------------------------------
@@ -248,9 +255,9 @@ def _scale_key(key: Any, n: int, size: int, axis: int) -> slice:
 def _block_plan(
     fmt: BlockFormat, rounding: str | None, overflow: str | None, platform: str | Platform | None, count: int | None
 ) -> BlockPlan:
-    rounding = rounding or fmt.default_rounding
+    rounding = rounding or fmt.scale_rule.rounding
     overflow = overflow or fmt.default_overflow
-    if fmt.scale_rule.direct is not None and Rounding.parse(rounding) is not fmt.default_rounding:
+    if fmt.scale_rule.direct is not None and rounding and Rounding.parse(rounding) is not fmt.default_rounding:
         raise ValueError(f"rounding {rounding!r} is given; rule {fmt.rule!r} fixes the rounding of its elements")
     chosen = None if platform is None or platform in _DECODERS else get_platform(platform)
     return BlockPlan(fmt, resolve(fmt.element, rounding, overflow, chosen, count, 0))
@@ -322,12 +329,17 @@ def _empty(plan: BlockPlan, layout: Layout, codes: Array) -> BlockArray:
     fmt = plan.format
     one = encode_array(np.zeros((1,) * max(1, len(fmt.block)), f32), fmt)
     scales = np.broadcast_to(one.scales.reshape(()), layout.scales_shape).copy()
+    nested = None
+    if isinstance(fmt.scale, BlockFormat):
+        nested = encode_array(scales.astype(f32), fmt.scale)
     points = None
     if one.zero_points is not None:
         points = np.broadcast_to(one.zero_points.reshape(()), layout.scales_shape).copy()
     size = max(layout.a * layout.g, 1)
     parts = tuple(np.zeros((*layout.scales_shape, -(-size // part)), np.uint8) for part, _ in fmt.micro)
-    return BlockArray(codes, scales, one.tensor_scale, fmt, layout.axis, layout.shape, one.tensor_amax, points, parts)
+    return BlockArray(
+        codes, scales, one.tensor_scale, fmt, layout.axis, layout.shape, one.tensor_amax, points, parts, nested
+    )
 
 
 def _codes_array(fmt: BlockFormat, layout: Layout, out: BlockArray | None) -> Array:
@@ -344,11 +356,16 @@ def _block_array(fmt: BlockFormat, layout: Layout, codes: Array, made: Encoded, 
     if out is not None:
         np.copyto(out.scales, scales)
         scales = out.scales
-    return BlockArray(
+    result = BlockArray(
         codes, scales, made.tensor_scale, fmt, layout.axis, layout.shape, made.tensor_amax,
         None if made.zero_points is None else layout.restore_scales(made.zero_points),
         tuple(_restore_micro(layout, level) for level in made.micro), made.nested,
     )  # fmt: skip
+    if out is None:
+        return result
+    for name, value in vars(result).items():  # `out` is this array from now on
+        object.__setattr__(out, name, value)
+    return out
 
 
 def _restore_micro(layout: Layout, level: Array) -> Array:
@@ -377,7 +394,7 @@ def combiner(platform: str, tensor_scale: np.float32, tensor_amax: np.float32 | 
     if platform == "compressed_tensors":
         return combine_compressed_tensors(tensor_scale)
     if tensor_amax is None:
-        raise ValueError(f"platform {platform!r} decodes from the tensor's amax; this BlockArray has none (tensor_amax)")
+        raise ValueError(f"platform {platform!r} decodes from the tensor's amax; this BlockArray has no tensor_amax")
     return combine_transformer_engine(tensor_amax)
 
 
@@ -465,7 +482,8 @@ def quantize_array(
     """decode(encode(x)); `numfmt.quantize` describes the arguments."""
     from .arrays import checked_out
 
-    array = operand_of(x).array
+    operand = operand_of(x)
+    array = operand.array
     dtype = quantized_dtype(array.dtype, fmt)
     values = checked_out(out, array.shape, dtype)
     layout = layout_of(array.shape, fmt, axis)
@@ -474,13 +492,13 @@ def quantize_array(
     if isinstance(fmt.scale, BlockFormat) or platform in _DECODERS or fmt.scale_rule.direct is not None:
         encoded = encode_array(x, fmt, axis=axis, platform=platform, threads=threads, **options)
         values[...] = decode_array(encoded, platform=platform, threads=threads)
-        return values
+        return values[()] if operand.is_scalar else values
     direct = dtype == f32 and layout.is_view(values)
     canonical = layout.view(values) if direct else np.empty((layout.outer, layout.rows, layout.columns), f32)
     _quantize(canonical, x, fmt, layout, platform, threads, **options)
     if not direct:
         layout.restore(canonical, values)
-    return values
+    return values[()] if operand.is_scalar else values
 
 
 def _quantize(

@@ -14,9 +14,10 @@ from .block_layout import Layout, Task
 from .blocks import BlockFormat, precision
 from .compiled import block_loop, parameter_vector
 from .formats import FixedFormat, FloatFormat
+from .named_rules import nvfp4_encode_scale
 from .plans import Plan, encode_plan, quantize_plan, resolve
 from .rounding import Overflow, Rounding
-from .scale_rules import Params, Steps, emax_of, nvfp4_encode_scale, scale_dtype, step_params, steps_of
+from .scale_rules import Params, Steps, emax_of, scale_dtype, step_params, steps_of
 from .sources import decode_table, quantum_exponent
 from .specials import Rules
 
@@ -268,10 +269,11 @@ def _finite_ends(fmt: BlockFormat, rules: Rules) -> Array:
 
 
 def _saturates(fmt: BlockFormat, rules: Rules) -> bool:
-    """Whether a float element has a -0, and whatever lies beyond its range becomes its largest value."""
+    """Whether a float element has a -0 and a significand, and what lies beyond its range becomes its largest value."""
     element = fmt.element
     assert isinstance(element, FloatFormat)
-    return element.has_negative_zero and rules.overflow is Overflow.SATURATE and not rules.rule.zero
+    saturates = rules.overflow is Overflow.SATURATE and not rules.rule.zero
+    return element.trailing_bits > 0 and element.has_negative_zero and saturates
 
 
 def _scaled(fmt: BlockFormat, rules: Rules, work: Work, tensor_scale: Any, divides: bool) -> Any:
@@ -319,7 +321,9 @@ def _divided(fmt: BlockFormat, rules: Rules, work: Work) -> Any:
     return elements
 
 
-def decode_function(fmt: BlockFormat, layout: Layout, codes: Array, scales: Array, target: Array, tensor_scale: Any) -> Any:
+def decode_function(
+    fmt: BlockFormat, layout: Layout, codes: Array, scales: Array, target: Array, tensor_scale: Any
+) -> Any:
     """A function of a task that writes its values; None where NumPy is to do it."""
     element = fmt.element
     rule = fmt.scale_rule

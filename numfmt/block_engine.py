@@ -334,6 +334,7 @@ Sink = Callable[[Layout, Task, Array, Array, "Encoded"], None]
 class Encoded:
     """Canonical results: one entry a block, and the tensor level."""
 
+    layout: Layout
     scales: Array
     values: Array  # float32 values of the scales
     zero_points: Array | None
@@ -363,7 +364,7 @@ def encode_blocks(
     """
     fmt, rule = plan.format, plan.format.scale_rule
     blocks = (layout.outer, layout.block_rows, layout.block_columns)
-    out = Encoded(np.zeros(blocks, scale_dtype(fmt)), np.zeros(blocks, f32), None, (), None, None)
+    out = Encoded(layout, np.zeros(blocks, scale_dtype(fmt)), np.zeros(blocks, f32), None, (), None, None)
     if rule.zero_point:
         out.zero_points = np.zeros(blocks, np.int32 if rule.zero_point == "integer" else np.float16)
     out.micro = tuple(np.zeros((*blocks, -(-layout.a * layout.g // part)), np.uint8) for part, _ in fmt.micro)
@@ -405,10 +406,12 @@ class _Run:
         limit = limit_of(self.plan, self.x.carrier)
         if self.fmt.scale_rule.name == "p3109":
             nan = self.x.carrier.magnitude_mask
-            return self._filling(lambda task: finite_amax_of(part_of(self.x.patterns, self.fine, task, nan), self.x.carrier))
+            return self._filling(
+                lambda task: finite_amax_of(part_of(self.x.patterns, self.fine, task, nan), self.x.carrier)
+            )
         fast = block_compiled.amax_function(self.fine, self.x.patterns, limit)
         if fast is not None:
-            return fast  # type: ignore[no-any-return]
+            return fast
         return self._filling(lambda task: amax_of(part_of(self.x.patterns, self.fine, task), self.x.carrier, limit))
 
     def _filling(self, function: Callable[[Task], Array]) -> Callable[[Task, Array], None]:
@@ -571,6 +574,11 @@ def _direct(plan: BlockPlan, part: Array, carrier: Carrier, out: Encoded, task: 
     o, nr, a, nc, g = part.shape
     values = part.view(f32) if carrier is BINARY32 else as_float32_values(part)
     rows = values.transpose(0, 1, 3, 2, 4).reshape(-1, a * g)
+    if fmt.scale_rule.zero_point == "minimum":  # the padding of short blocks takes no part in a minimum
+        layout = out.layout
+        nowhere = np.broadcast_to(np.False_, (layout.outer, layout.rows, layout.columns))
+        padding = part_of(nowhere, layout, task, True)
+        rows = np.where(padding.transpose(0, 1, 3, 2, 4).reshape(rows.shape), rows[:, :1], rows)
     assert fmt.scale_rule.direct is not None
     made: Coded = fmt.scale_rule.direct(fmt, rows, plan.rules, out.tensor_amax)
     blocks = (o, nr, nc)

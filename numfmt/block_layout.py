@@ -144,8 +144,9 @@ def layout_of(shape: tuple[int, ...], fmt: BlockFormat, axis: Axis) -> Layout:
             shape, i, tuple(range(ndim)), prod(shape[:i]), shape[i], prod(shape[i + 1 :]), sizes[0], 1, scales
         )
     others = tuple(i for i in range(ndim) if i not in axes)
+    a, g = sizes
     return Layout(
-        shape, axes, (*others, *axes), prod(shape[i] for i in others), shape[axes[0]], shape[axes[1]], *sizes, scales
+        shape, axes, (*others, *axes), prod(shape[i] for i in others), shape[axes[0]], shape[axes[1]], a, g, scales
     )
 
 

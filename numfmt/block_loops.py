@@ -31,21 +31,22 @@ _scale_rules, _scale_parameters = unpackers("float", lane32)
 
 def make(kind: str, *options: Any) -> Any:
     """The loop of a kind and its options; compiled on first use, or loaded from disk."""
-    makers = {
-        "amax": _amax_rows, "amax columns": _amax_columns, "steps": lambda: _steps, "tensor scales": lambda: _tensor_scales, "offset": _offset, "whole": _whole,
-        "scaled": _scaled, "divided": _divided, "decode": _decode,
+    makers: dict[str, Any] = {
+        "amax": _amax_rows, "amax columns": _amax_columns, "steps": lambda: _steps,
+        "tensor scales": lambda: _tensor_scales, "offset": _offset, "whole": _whole, "scaled": _scaled,
+        "divided": _divided, "decode": _decode,
     }  # fmt: skip
     return jit(makers[kind](*options), "block", kind.replace(" ", "_"), *options)
 
 
 # ---- amax ------------------------------------------------------------------------------------------------------
 
-TILE = 4096  # elements that a task treats at a time, so that buffers stay in the first-level cache
+TILE = 16384  # elements that a task treats at a time, so that buffers stay in the first-level cache
 
 
 def _amax_rows(g: int) -> Any:
     """Loops for blocks of g elements; of any length where g is 0."""
-    largest = lanes.block_maximum(g) if g else None
+    largest: Any = lanes.block_maximum(g) if g else None
 
     def known(x, out, limit, a, size, o0, o1, r0, r1, c0, c1):
         for o in range(o0, o1):

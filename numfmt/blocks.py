@@ -12,7 +12,7 @@ from .carriers import holds
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Format
 from .named import scalar_format
 from .rounding import Overflow, Rounding, unknown
-from .scale_rules import ScaleRule, rules
+from .scale_rules import ScaleRule
 
 WHOLE_AXIS = -1  # as a block size: one block spans the axis
 NONFINITE = ("nan_scale", "propagate_elements", "saturate_inf")
@@ -27,7 +27,7 @@ class BlockFormat:
         scale: format of the scales: one that binary32 holds, of at most 24 significant bits; or a block
             format, in which the scales, as real numbers, are quantized in turn.
         block: elements along each block axis; -1 spans the axis, () is the whole array.
-        rule: name of the scale rule (`numfmt.scale_rules.rules()`).
+        rule: name of the scale rule (`numfmt.named_rules.rules()`).
         flat: blocks run over the flattened array in C order, not along an axis.
         micro: (elements, bits) of second-level shifts, from coarse to fine: MX9 has ((2, 1),).
         nonfinite: what a block that holds NaN or Inf becomes, under the rules that leave it open:
@@ -62,14 +62,16 @@ class BlockFormat:
         for name in ("element", "scale"):
             if not isinstance(getattr(self, name), BlockFormat):
                 set_field(name, scalar_format(getattr(self, name)))
-        block = (self.block,) if isinstance(self.block, int) else self.block
-        set_field("block", tuple(int(size) for size in block))
+        block: object = self.block
+        set_field("block", (block,) if isinstance(block, int) else tuple(int(size) for size in self.block))
         set_field("rule", str(self.rule).lower())
         set_field("rule", _ALIASES.get(self.rule, self.rule))
         set_field("micro", tuple((int(size), int(bits)) for size, bits in self.micro))
         self._check()
 
     def _check(self) -> None:
+        from .named_rules import rules
+
         if self.rule not in rules():
             raise ValueError(unknown("scale rule", self.rule, list(rules())))
         if isinstance(self.element, BlockFormat):
@@ -89,6 +91,10 @@ class BlockFormat:
             raise ValueError(f"{self.element} is given as the element format; elements must be exact in binary32")
         if max(self.element.max, -self.element.min) <= 0:
             raise ValueError(f"{self.element} is given as the element format; it has no value above zero")
+        if isinstance(self.scale, BlockFormat) and not (self.scale.flat or self.scale.block == ()):
+            raise ValueError(f"{self.scale} is given as the scale format; blocks of scales run flat: flat=yes")
+        if self.micro and self.rule not in ("micro", "hif4"):
+            raise ValueError(f"micro={self.micro} is given with rule {self.rule!r}; they go with rule 'micro'")
         size = self.elements_per_block or 0
         for part, _ in self.micro:
             if part < 1 or (size and size % part):
@@ -103,6 +109,8 @@ class BlockFormat:
     @property
     def scale_rule(self) -> ScaleRule:
         """The rule as data."""
+        from .named_rules import rules
+
         return rules()[self.rule]
 
     @property
@@ -129,7 +137,7 @@ class BlockFormat:
 
     @property
     def default_overflow(self) -> Overflow:
-        """`saturate` (OCP MX v1.0 §6.3), `propagate` where infinite elements stay, or what fixed point has of its own."""
+        """`saturate` (OCP MX v1.0 §6.3), `propagate` where infinite elements stay, or fixed point's own."""
         if isinstance(self.element, FixedFormat):
             return self.element.default_overflow
         return Overflow.PROPAGATE if self.nonfinite == "propagate_elements" else Overflow.SATURATE

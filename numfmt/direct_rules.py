@@ -17,9 +17,10 @@ from . import engines
 from ._core.block import quotient
 from ._core.parameters import BINARY32, BINARY64
 from .blocks import BlockFormat
-from .formats import FixedFormat
+from .formats import CodebookFormat, FixedFormat
+from .named_rules import bound_floor
 from .rounding import Rounding
-from .scale_rules import Coded, ScaleRule, bound_floor, from_scale, nan_scale, step_params, steps_of, to_scale
+from .scale_rules import Coded, ScaleRule, from_scale, nan_scale, step_params, steps_of, to_scale
 from .specials import Rules
 
 Array = npt.NDArray[Any]
@@ -49,7 +50,7 @@ def _affine(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
     element = fmt.element
     assert isinstance(element, FixedFormat)
     least, most = element.min_integer, element.max_integer
-    finite = np.isfinite(rows).all(axis=1)
+    finite = np.asarray(np.isfinite(rows).all(axis=1))
     x = np.where(finite[:, None], rows, f32(0)).astype(np.float64)
     low, high = np.minimum(x.min(axis=1), 0), np.maximum(x.max(axis=1), 0)
     scale = _divided(_odd_sum(high, -low), np.full(1, most - least, np.float64)).astype(f32)
@@ -58,7 +59,8 @@ def _affine(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
     zero = np.clip(least - np.rint(_divided(low, divisor)), least, most)
     zero = np.where(scale > 0, zero, np.clip(0, least, most))
     q = np.clip(np.rint(_divided(x, divisor[:, None])) + zero[:, None], least, most)
-    q = np.where((scale > 0)[:, None], q, zero[:, None]).astype(np.int64)
+    some = np.asarray(scale > 0)
+    q = np.where(some[:, None], q, zero[:, None]).astype(np.int64)
     codes = (q & (2**element.bits - 1)).astype(np.uint16 if element.bits > 8 else np.uint8)
     return Coded(np.where(finite, scale, f32(np.nan)), codes, zero.astype(np.int32))
 
@@ -138,21 +140,19 @@ def _four_over_six(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any, *, 
         encode_scale = f32(1)
     amax = np.fmax.reduce(np.abs(rows), axis=1, initial=f32(0))
     base = amax / f32(6) * encode_scale
-    best_scale = best_codes = best_error = None
+    found = []
     for candidate in (base, base * f32(1.5)):
         scales = to_scale(fmt, np.minimum(candidate, f32(448)))
         s = from_scale(fmt, scales)[:, None]
         inverse = np.minimum(f32(1) / (s * (f32(1) / encode_scale)), FLT_MAX)
         codes = _elements(fmt, rows * inverse, rules)
-        error = _error(fmt, rows, codes, s, tensor, scale_max, squared)
-        if best_scale is None:
-            best_scale, best_codes, best_error = scales, codes, error
-        else:
-            better = error < best_error
-            best_scale = np.where(better, scales, best_scale)
-            best_codes = np.where(better[:, None], codes, best_codes)
-    assert best_scale is not None
-    return Coded(best_scale, best_codes, tensor_scale=tensor / f32(scale_max * 6))
+        found.append((scales, codes, _error(fmt, rows, codes, s, tensor, scale_max, squared)))
+    (six, six_codes, six_error), (four, four_codes, four_error) = found
+    better = np.asarray(four_error < six_error)
+    return Coded(
+        np.where(better, four, six), np.where(better[:, None], four_codes, six_codes),
+        tensor_scale=tensor / f32(scale_max * 6),
+    )  # fmt: skip
 
 
 def _error(
@@ -202,30 +202,63 @@ def _hif4(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
     steps = np.floor(magnitude / factor * reciprocal * f32(4) + f32(0.5))
     elements = np.clip(np.nan_to_num(steps, nan=0.0), 0, 7).astype(np.uint8) | np.where(np.signbit(rows), 8, 0)
     nan = ~np.isfinite(magnitude.max(axis=1))
-    codes = np.where(nan, np.uint8(nan_scale(fmt.scale_value_format)), codes)
+    codes = np.where(nan, np.uint8(nan_scale(fmt.scale_value_format) or 0), codes)
     return Coded(codes, np.where(nan[:, None], np.uint8(7), elements), micro=(two, three))
 
 
-_4OVER6 = "TransformerEngine quantize_4over6_nvfp4.cuh; Cook et al., Four Over Six, arXiv 2512.02010"
-_GGUF = "gguf 0.19.0 quants.py"
+def _suits_affine(fmt: BlockFormat) -> str:
+    element = fmt.element
+    integers = isinstance(element, FixedFormat) and element.fraction_bits == 0 and not element.sign_magnitude
+    return "" if integers and element.bits <= 16 else "it is for integers of at most 16 bits"
 
-DIRECT = [
-    ScaleRule("affine", "Jacob et al., arXiv 1712.05877 §2.1", direct=_affine, zero_point="integer"),
-    ScaleRule("micro", "arXiv 2302.08007", bound_floor, direct=_micro, powers_of_two=True),
-    ScaleRule("q8_0", _GGUF, direct=_q8_0, rounding=Rounding.TIES_TO_AWAY),
-    ScaleRule("q4_0", _GGUF, direct=_signed_maximum),
-    ScaleRule("q5_0", _GGUF, direct=_signed_maximum),
-    ScaleRule("q4_1", _GGUF, direct=_minimum, zero_point="minimum"),
-    ScaleRule("q5_1", _GGUF, direct=_minimum, zero_point="minimum"),
-    *(
+
+def _suits_micro(fmt: BlockFormat) -> str:
+    if not (isinstance(fmt.element, FixedFormat) and fmt.element.sign_magnitude):
+        return "it is for sign-magnitude integers, as those of mx9"
+    if len(fmt.micro) != 1 or fmt.micro[0][1] != 1 or not fmt.elements_per_block:
+        return "it takes blocks of a known size and one level of 1-bit shifts, as in micro=2:1"
+    return ""
+
+
+def _suits_four_over_six(fmt: BlockFormat) -> str:
+    return "" if fmt.elements_per_block else "its blocks have a known size, such as 16 or 16x16"
+
+
+def _suits_hif4(fmt: BlockFormat) -> str:
+    return "" if (fmt.block, fmt.micro) == ((64,), ((8, 1), (4, 1))) else "it is for blocks of 64 with micro=8:1+4:1"
+
+
+def _gguf(name: str, function: Any, element: str, **fields: Any) -> ScaleRule:
+    return ScaleRule(name, "gguf 0.19.0 quants.py", direct=function, scales=("float16",), elements=(element,), **fields)
+
+
+def direct_rules() -> list[ScaleRule]:
+    """The rules of this module."""
+    source = "TransformerEngine quantize_4over6_nvfp4.cuh; Cook et al., Four Over Six, arXiv 2512.02010"
+    nvfp4 = ("float8_e4m3fn",), ("float4_e2m1fn",)
+    four_over_six = [
         ScaleRule(
-            f"4over6{'_mse' * squared}{'_256' * (scale_max == 256)}", _4OVER6, tensor_scale=True, ignores_nan=True,
-            direct=partial(_four_over_six, scale_max=scale_max, squared=squared),
+            f"4over6{'_mse' * squared}{'_256' * (scale_max == 256)}", source, tensor_scale=True, ignores_nan=True,
+            direct=partial(_four_over_six, scale_max=scale_max, squared=squared), scales=nvfp4[0], elements=nvfp4[1],
+            suits=_suits_four_over_six,
         )
         for squared in (False, True) for scale_max in (448, 256)
-    ),
-    ScaleRule(
-        "hif4", "HiFloat4/hif4_gpu; CANN opbase hifloat4.h", direct=_hif4, rounding=Rounding.TIES_TO_AWAY, micro_up=True,
-        unverified="the rounding of the scale: ties to even as in the Python path, while the format table says away",
-    ),
-]  # fmt: skip
+    ]  # fmt: skip
+    return [
+        ScaleRule(
+            "affine", "Jacob et al., arXiv 1712.05877 §2.1", direct=_affine, zero_point="integer",
+            scales=("float32",), suits=_suits_affine,
+        ),
+        ScaleRule("micro", "arXiv 2302.08007", bound_floor, direct=_micro, powers_of_two=True, suits=_suits_micro),
+        _gguf("q8_0", _q8_0, "int8", rounding=Rounding.TIES_TO_AWAY),
+        _gguf("q4_0", _signed_maximum, str(CodebookFormat(range(-8, 8)))),
+        _gguf("q5_0", _signed_maximum, str(CodebookFormat(range(-16, 16)))),
+        _gguf("q4_1", _minimum, "uint4", zero_point="minimum"),
+        _gguf("q5_1", _minimum, "uint5", zero_point="minimum"),
+        *four_over_six,
+        ScaleRule(
+            "hif4", "HiFloat4/hif4_gpu; CANN opbase hifloat4.h", direct=_hif4, rounding=Rounding.TIES_TO_AWAY,
+            micro_up=True, scales=("hif4_scale_e6m2",), elements=("float4_e1m2",), suits=_suits_hif4,
+            unverified="the rounding of the scale: to even as in the Python path; the format table says away",
+        ),
+    ]  # fmt: skip

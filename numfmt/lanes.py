@@ -143,7 +143,7 @@ def maximum(a: Any, b: Any) -> Any:
 
 
 def block_maximum(size: int) -> Any:
-    """A function of (int32 array, start, mask, limit): the largest x & mask of `size` elements; beyond limit counts as 0.
+    """A function of (int32 array, start, mask, limit): the largest x & mask of `size` elements, 0 for those > limit.
 
     Numba does not make vector instructions of a short reduction by itself.
     """
@@ -157,9 +157,9 @@ def block_maximum(size: int) -> Any:
             elements = builder.load(builder.bitcast(at, vector.as_pointer()), align=4)
 
             def every(number: Any) -> Any:
-                one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.trunc(number, ir.IntType(32)), ir.IntType(32)(0))
-                lanes = ir.VectorType(ir.IntType(32), size)
-                return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(lanes, [0] * size))
+                word, nothing = ir.IntType(32), ir.Constant(vector, ir.Undefined)
+                one = builder.insert_element(nothing, builder.trunc(number, word), word(0))
+                return builder.shuffle_vector(one, nothing, ir.Constant(vector, [0] * size))
 
             magnitudes = builder.and_(elements, every(args[2]))
             beyond = builder.icmp_signed(">", magnitudes, every(args[3]))

@@ -171,6 +171,7 @@ def p3109_names(widths: range = range(3, 17)) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def parse(name: str) -> Format:
+    """The scalar format that a name describes; raises ValueError, UnknownFormat where it is no name at all."""
     text = name.strip().lower()
     found = _LOOKUP.get(squeeze(text))
     if found is not None:

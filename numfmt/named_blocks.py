@@ -155,12 +155,15 @@ def _arguments(text: str) -> tuple[list[str], dict[str, str]]:
         else:
             parts[-1] += character
     given = [part.strip() for part in parts if part.strip()]
-    named = {}
-    positional = []
+    named: dict[str, str] = {}
+    positional: list[str] = []
     for part in given:
         head, equals, tail = part.partition("=")
+        key = head.strip().lower()
         if equals and "(" not in head:
-            named[head.strip().lower()] = tail.strip()
+            if key in named:
+                raise ValueError(f"{key}= is given twice, {named[key]} and {tail.strip()}; one of them is enough")
+            named[key] = tail.strip()
         else:
             positional.append(part)
     return positional, named

@@ -73,7 +73,7 @@ def resolve(
     """Rules for one format; raises ValueError for what the format cannot express."""
     rule = platform.rule(str(fmt)) if platform is not None else Rule()
     if rounding is not None:
-        rule = Rule(**{**rule.__dict__, "rounding": None, "lowest_away": False})
+        rule = Rule(**{**rule.__dict__, "rounding": None, "lowest_away": False, "thresholds": None})
     if overflow is not None:
         rule = Rule(**{**rule.__dict__, "overflow": None, "infinity": None})
     mode = Rounding.parse(rounding or rule.rounding or fmt.default_rounding)
@@ -303,6 +303,10 @@ def _table(fmt: CodebookFormat, rules: Rules, carrier: Carrier, in_carrier: bool
     pairs = list(pairwise(values))
     at, above = _keys(values, carrier)
     middle_at, middle_above = _keys([(a + b) / 2 for a, b in pairs], carrier)
+    if rules.rule.thresholds is not None:
+        from_on, beyond = _keys([Fraction(t) for t, _ in rules.rule.thresholds], carrier)
+        inclusive = [on for _, on in rules.rule.thresholds]
+        middle_at = middle_above = [a if on else b for a, b, on in zip(from_on, beyond, inclusive, strict=True)]
     at += [carrier.magnitude_mask] * (2**depth - len(values))
     units = [min(_trailing_zeros(v) for v in pair if v != 0) for pair in pairs]
     lower, upper = ([int(pair[i] / Fraction(2) ** u) for pair, u in zip(pairs, units, strict=True)] for i in (0, 1))

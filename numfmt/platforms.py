@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
+
+from .named import NF4
 from .rounding import Overflow, Platform, Rounding, Rule, unknown
 
 _SATURATE = Rule(overflow=Overflow.SATURATE)
@@ -30,6 +34,13 @@ _ML_DTYPES_SMALL_NAN = {  # a NaN becomes -0, one of sign 1 becomes +0
     "float6_e3m2fn": Rule(nan=(0x20, 0x00)),
     "float4_e2m1fn": Rule(nan=(0x8, 0x0)),
 }
+
+# Midpoints of the binary32 values, rounded to binary32; on one of them the lower value wins.
+_NF4_THRESHOLDS = tuple((float(np.float32((a + b) / 2)), False) for a, b in pairwise(map(float, NF4)))
+# Of magnitudes; on one of them the smaller magnitude wins.
+_FP4_CONSTANTS = (0.00260417, 0.0859375, 0.20833333, 0.29166667, 0.4166667, 0.583333, 0.8333333)
+_FP4_MAGNITUDES = tuple(float(np.float32(t)) for t in _FP4_CONSTANTS)
+_FP4_THRESHOLDS = (*((-t, True) for t in reversed(_FP4_MAGNITUDES)), *((t, False) for t in _FP4_MAGNITUDES))
 
 _PLATFORMS = (
     Platform(
@@ -95,6 +106,14 @@ _PLATFORMS = (
             "bfloat16": Rule(nan=(0x7FC0, 0xFFC0)),
         },
     ),
+    Platform(
+        "bitsandbytes",
+        "bitsandbytes csrc/kernels.cu dQuantizeNF4 and dQuantizeFP4, 95f9af3: strict > against binary32 constants",
+        {
+            "nf4": Rule(thresholds=_NF4_THRESHOLDS),
+            "fp4_bnb": Rule(thresholds=_FP4_THRESHOLDS, zero=(0, 8)),
+        },
+    ),
     Platform("p3109", "IEEE P3109 Interim Report v4.0 §4.7.5, table of SatNone", {}, Rule(odd_overflows=True)),
 )
 
@@ -102,7 +121,7 @@ PLATFORMS = {platform.name: platform for platform in _PLATFORMS}
 
 
 def get_platform(name: str | Platform) -> Platform:
-    """The platform called `name`: ocp, ml_dtypes, xla, torch, nvidia, amd, onnx or p3109.
+    """The platform called `name`: ocp, ml_dtypes, xla, torch, nvidia, amd, onnx, bitsandbytes or p3109.
 
     Raises:
         ValueError: an unknown name.

@@ -115,6 +115,9 @@ class Rule:
     absolute: bool = False  # the operand's sign is dropped first
     lowest_away: bool = False  # inexact values of the lowest binade round away from zero
     odd_overflows: bool = False  # to-odd reaches infinity where the format is signed and has one
+    # Codebooks, nearest modes: between neighbouring values, ascending, what replaces their midpoint, and
+    # whether an operand that equals it gets the upper value.
+    thresholds: tuple[tuple[float, bool], ...] | None = None
 
 
 @dataclass(frozen=True)

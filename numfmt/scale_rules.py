@@ -12,16 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from math import expm1, log
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from . import engines
-from ._core.parameters import BINARY32, BINARY64, Carrier
+from ._core.parameters import BINARY64, Carrier
 from .carriers import magnitude_pattern, pattern, value_of
-from .formats import CodebookFormat, FixedFormat, FloatFormat, Format
+from .formats import FixedFormat, FloatFormat, Format
 from .plans import encode_plan, resolve
 from .rounding import Overflow, Rounding
 from .sources import code_dtype
@@ -46,7 +46,7 @@ class ScaleRule:
 
     Args:
         name, source: what it is called, and where it is defined.
-        bound: step rules: (format, value of the scale below, value of the scale) → the amax from which the latter is taken.
+        bound: step rules: (format, scale below, scale, its rank) → the amax from which that scale is taken.
         binary32: vendor rules: (format, amax, amax of the tensor) → `Scales`.
         direct: rules that make elements and scales in one: (format, blocks of float32, one a row) → `Coded`.
         tensor_scale: whether the array has a binary32 scale of its own.
@@ -62,6 +62,8 @@ class ScaleRule:
         zero_amax: what stands in for the amax of a block of zeros.
         tensor_divides: whether values are divided by the tensor scale.
         micro_up: whether micro-exponents raise the scale (HiF4) or lower it (MX9).
+        scales, elements: names of the formats that it is defined for; () is any.
+        suits: what else it asks of a format: "" or what is wrong.
         unverified: what no primary source confirms.
     """
 
@@ -85,21 +87,22 @@ class ScaleRule:
     zero_amax: float = 0.0
     tensor_divides: bool = False
     micro_up: bool = False
+    scales: tuple[str, ...] = ()
+    elements: tuple[str, ...] = ()
+    suits: Callable[[BlockFormat], str] = lambda fmt: ""
     unverified: str = ""
 
     def check(self, fmt: BlockFormat) -> None:
         """Raise ValueError where the rule does not suit a format."""
         scale = fmt.scale_value_format
-        if self.name == "even" and isinstance(fmt.element, CodebookFormat):
-            raise ValueError(f"rule 'even' is given with {fmt.element}; it is for floats and fixed point; 'project' fits")
-        if self.powers_of_two and isinstance(scale, FixedFormat):
+        if self.powers_of_two and not isinstance(scale, FloatFormat):
             raise ValueError(f"rule {self.name!r} is given with scale {scale}; it needs a float, such as e8m0")
-        if self.binary32 or self.direct:
-            expected = _EXPECTED.get(self.name)
-            if expected and str(scale) not in expected:
-                raise ValueError(
-                    f"rule {self.name!r} is given with scale {scale}; it is defined for {' and '.join(expected)}"
-                )
+        for what, given, defined in (("scale", scale, self.scales), ("elements", fmt.element, self.elements)):
+            if defined and str(given) not in defined:
+                raise ValueError(f"rule {self.name!r} is given with {what} {given}; it is for {' and '.join(defined)}")
+        why = self.suits(fmt)
+        if why:
+            raise ValueError(f"rule {self.name!r} is given with {fmt.element} in blocks of {fmt.block}; {why}")
 
     def zero_point_bits(self, fmt: BlockFormat) -> int:
         """Bits of a block's zero point or minimum."""
@@ -144,40 +147,11 @@ def fraction_bits_at_max(fmt: Format) -> int:
     return fmt.bits - fmt.signed - 1
 
 
-# ---- step rules ------------------------------------------------------------------------------------------------
-
-
-def bound_floor(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> Bound:
-    return scale * Fraction(2) ** emax(fmt.element), True
-
-
-def _ceil(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> Bound:
-    return below * Fraction(2) ** emax(fmt.element), False
-
-
-def _even(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> Bound:
-    last = 2 - Fraction(1, 2 ** (fraction_bits_at_max(fmt.element) + 1))
-    return last * below * Fraction(2) ** emax(fmt.element), True
-
-
-def _truncation_free(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> Bound:
-    return below * fmt.element.max, False
-
-
-def _project(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> Bound:
-    return (below + scale) / 2 * fmt.element.max, _even_code(fmt, scale)
-
-
-def _p3109(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> Bound:
-    return (below + scale) / 2, _even_code(fmt, scale)
-
-
-def _even_code(fmt: BlockFormat, scale: Fraction) -> bool:
-    return _scale_code(fmt.scale_value_format, scale) % 2 == 0
+# ---- step rules as tables -------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
-def _scale_code(fmt: Format, value: Fraction) -> int:
+def scale_code(fmt: Format, value: Fraction) -> int:
     """The code of a value of a format."""
     plan = encode_plan(fmt, resolve(fmt, None, Overflow.SATURATE, None, None), BINARY64)
     assert plan is not None
@@ -205,7 +179,7 @@ def steps_of(fmt: BlockFormat, carrier: Carrier) -> Steps | None:
         return None
     bounds = [
         (Fraction(0), False) if below == 0 and not _projects(rule) else rule.bound(fmt, below, value, i)
-        for i, (below, value) in enumerate(zip(values, values[1:], strict=False))
+        for i, (below, value) in enumerate(pairwise(values))
     ]
     if rule.beyond == "nan" and rule.powers_of_two and nan_scale(scale) is not None:
         bounds.append(rule.bound(fmt, values[-1], 2 * values[-1], len(values)))
@@ -216,9 +190,9 @@ def steps_of(fmt: BlockFormat, carrier: Carrier) -> Steps | None:
     never = carrier.magnitude_mask
     thresholds = np.full(2**depth, never, np.int32 if carrier.bits == 32 else np.int64)
     thresholds[1 : len(at) + 1] = at
-    codes = [_scale_code(scale, v) for v in values]
+    codes = [scale_code(scale, v) for v in values]
     if rule.zero_scale_is_one and values[0] == 0:
-        codes[0] = _scale_code(scale, Fraction(1))
+        codes[0] = scale_code(scale, Fraction(1))
     largest = codes[-1]
     nan = nan_scale(scale)
     codes += [largest if nan is None else nan] * (2**depth - len(codes))
@@ -277,54 +251,6 @@ def _least(bound: Bound, carrier: Carrier) -> int:
     return at + (not inclusive or value_of(at, carrier) != value)
 
 
-# Step rules that are defined by binary32 operations: the bound is found by trying them.
-
-
-def _reached(fmt: BlockFormat, scale: Fraction, computed: Callable[[Array], Array], strict: bool) -> Bound:
-    """The least binary32 amax for which `computed` passes (or reaches) the value of a scale."""
-    goal = f32(float(scale))
-    low, high = 0, BINARY32.infinity
-    while low < high:
-        middle = (low + high) // 2
-        got = computed(np.array([middle], np.int32).view(f32))[0]
-        if (got > goal) if strict else (got >= goal):
-            high = middle
-        else:
-            low = middle + 1
-    return (value_of(low, BINARY32), True) if low < BINARY32.infinity else (Fraction(2) ** 128, True)
-
-
-def _rceil(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> Bound:
-    reciprocal = f32(1) / f32(float(fmt.element.max))
-    return _reached(fmt, below, lambda amax: amax * reciprocal, strict=True)
-
-
-def _deepgemm(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> Bound:
-    largest = f32(float(fmt.element.max))
-    return _reached(fmt, below, lambda amax: np.maximum(amax, f32(1e-4)) / largest, strict=True)
-
-
-def _microxcaling(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> Bound:
-    return _log2_reaches(emax_of(scale) + emax(fmt.element)), True
-
-
-def _log2_reaches(k: int) -> Fraction:
-    """The real number from which on the binary32 logarithm, rounded to nearest, is k or more.
-
-    log2(2**k (1 - δ)) = k + log2(1 - δ) rounds to k where that lies within half a quantum of k.
-    """
-    if k == 0:
-        return Fraction(1)
-    quantum = emax_of(Fraction(abs(k))) - 23
-    if k > 0 and k & (k - 1) == 0:
-        quantum -= 1  # just below a power of two the quanta are half as wide
-    delta = -expm1(-(2.0 ** (quantum - 1)) * log(2))
-    return Fraction(2) ** k * (1 - Fraction(delta))
-
-
-# ---- binary32 rules --------------------------------------------------------------------------------------------
-
-
 def to_scale(fmt: BlockFormat, values: Array, overflow: Overflow = Overflow.SATURATE) -> Array:
     """Codes of the scale format for float32 or float64 values, ties to even."""
     from .arrays import encode
@@ -341,64 +267,7 @@ def from_scale(fmt: BlockFormat, codes: Array) -> Array:
     return np.asarray(decode(codes, fmt.scale_value_format, dtype=f32, threads=1))
 
 
-def nvfp4_encode_scale(tensor: Any) -> np.float32:
-    """S_enc of scaling.md 4.1: 448 × 6 over the tensor's amax, or 1."""
-    scale = np.minimum(f32(448) * f32(6) / tensor, FLT_MAX)
-    return f32(1) if tensor == 0 or scale == 0 else f32(scale)
-
-
-def _transformer_engine(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    """scaling.md 4.1: every operation in binary32, in TransformerEngine's order."""
-    scale = nvfp4_encode_scale(tensor)
-    codes = to_scale(fmt, np.minimum(amax * (scale * (f32(1) / f32(6))), FLT_MAX))
-    inverse = np.minimum(f32(1) / (from_scale(fmt, codes) * (f32(1) / scale)), FLT_MAX)
-    return Scales(codes, inverse, tensor / f32(2688))
-
-
-def _torchao(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    per_tensor = f32(tensor) / f32(448 * 6)
-    scaled = amax / f32(6) / per_tensor
-    codes = to_scale(fmt, np.clip(scaled, f32(2.0**-6), f32(448)))
-    return Scales(codes, (f32(1) / per_tensor) / from_scale(fmt, codes), per_tensor)
-
-
-def _torchao_one_level(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    codes = to_scale(fmt, np.clip(amax / f32(6), f32(2.0**-6), f32(448)))
-    return Scales(codes, f32(1) / from_scale(fmt, codes))
-
-
-def _deepseek(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    scale = np.maximum(amax, f32(1e-4)) / f32(float(fmt.element.max))
-    return Scales(scale, scale, divides=True)
-
-
-def _deepgemm_fp32(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    scale = np.maximum(amax, f32(1e-4)) / f32(float(fmt.element.max))
-    return Scales(scale, f32(1) / scale)
-
-
-def _bitsandbytes(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    scale = np.where(np.isinf(amax), f32(np.nan), amax)
-    return Scales(scale, f32(1) / scale)
-
-
-def _modelopt(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    per_tensor = tensor / f32(6 * 448)
-    scaled = amax / (f32(6) * per_tensor)
-    codes = to_scale(fmt, np.where(scaled == 0, f32(1), scaled))
-    return Scales(codes, from_scale(fmt, codes) * per_tensor, per_tensor, divides=True)
-
-
-def _compressed_tensors(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    global_scale = f32(448 * 6) / np.maximum(tensor, f32(2.0**-126))
-    if not np.isfinite(global_scale):
-        global_scale = f32(1)
-    codes = to_scale(fmt, global_scale * (amax / f32(6)))
-    codes = np.where(codes == 0, codes.dtype.type(0x20), codes)  # E4M3's epsilon, 1/8, stands in for a zero scale
-    return Scales(codes, from_scale(fmt, codes) / global_scale, global_scale, divides=True)
-
-
-# ---- from amaxes to scales --------------------------------------------------------------------------------------------
+# ---- from amaxes to scales ------------------------------------------------------------------------------------------
 
 
 def scales_part(canonical: Array, task: Task) -> Array:
@@ -435,9 +304,7 @@ class Params:
 
         if self.exponents is not None:
             return shifts_of(self), self.values
-        operand = self.divisor if self.divisor is not None else self.factor32 if self.factor32 is not None else self.divisor32
-        assert operand is not None
-        return operand, self.values
+        return next(a for a in (self.divisor, self.factor32, self.divisor32) if a is not None), self.values
 
     def part(self, task: Task) -> Params:
         """Those of a task."""
@@ -486,64 +353,3 @@ def scale_dtype(fmt: BlockFormat, as_codes: bool = False) -> np.dtype[Any]:
 def scale_array(fmt: BlockFormat, codes: Array) -> Array:
     """Scale codes as they are stored."""
     return codes.view(scale_dtype(fmt)) if codes.dtype.kind == "u" else codes
-
-
-# ---- the rules --------------------------------------------------------------------------------------------------------
-
-_EXPECTED = {
-    **dict.fromkeys(("transformer_engine", "torchao", "torchao_1level", "modelopt", "compressed_tensors"), ("float8_e4m3fn",)),
-    **dict.fromkeys(("4over6", "4over6_mse", "4over6_256", "4over6_mse_256"), ("float8_e4m3fn",)),
-    **dict.fromkeys(("deepseek", "deepgemm_fp32", "bitsandbytes", "affine"), ("float32",)),
-    **dict.fromkeys(("q8_0", "q4_0", "q4_1", "q5_0", "q5_1"), ("float16",)),
-    "hif4": ("hif4_scale_e6m2",),
-}  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def rules() -> dict[str, ScaleRule]:
-    """Every scale rule by name."""
-    from .direct_rules import DIRECT
-
-    step = dict(powers_of_two=True)
-    computed = dict(powers_of_two=True, binary32_amax=True)
-    nvfp4 = dict(tensor_scale=True)
-    made = [
-        ScaleRule("project", "P3109 v4.0 §5; DESIGN: amax / max projected into the scale format", _project),
-        ScaleRule("absmax", "the usual name of `project` where the scale is a real number", _project),
-        ScaleRule("floor", "OCP MX v1.0 §6.3", bound_floor, **step),
-        ScaleRule("ceil", "torchao ScaleCalculationMode.CEIL", _ceil, **step),
-        ScaleRule("even", "torchao ScaleCalculationMode.EVEN; compressed-tensors mxfp4", _even, **step),
-        ScaleRule("truncation_free", "TetraJet, arXiv 2502.20853; the microxcaling fork's bump", _truncation_free, **step),
-        ScaleRule(
-            "rceil", "NVIDIA cuBLAS, TransformerEngine; PTX cvt.rp.satfinite.ue8m0x2", _rceil, infinite="largest",
-            beyond="largest", **computed,
-        ),
-        ScaleRule(
-            "deepgemm", "DeepGEMM utils/math.py ceil_to_ue8m0", _deepgemm, infinite="largest", nan="largest", beyond="largest",
-            least_rank=1, **computed,
-        ),
-        ScaleRule(
-            "microxcaling", "microxcaling mx/mx_ops.py (python path): floor of the binary32 log2", _microxcaling,
-            rounding=Rounding.TIES_TO_AWAY, zero_amax=2.0**-126, **computed,
-        ),
-        ScaleRule(
-            "power_of_two", "TransformerEngine Float8BlockScaling, power-of-two scales", _truncation_free,
-            zero_scale_is_one=True, **step,
-        ),
-        ScaleRule("p3109", "P3109 v4.0 §5 MaxAbsFinite", _p3109, infinite="largest", ignores_nan=True, ignores_infinity=True),
-        ScaleRule("transformer_engine", "TransformerEngine core_nvfp4.cuh", binary32=_transformer_engine, ignores_nan=True, **nvfp4),
-        ScaleRule("torchao", "torchao nvfp4_tensor.py, two levels", binary32=_torchao, **nvfp4),
-        ScaleRule("torchao_1level", "torchao nvfp4_tensor.py, one level", binary32=_torchao_one_level),
-        ScaleRule(
-            "modelopt", "NVIDIA ModelOpt NVFP4QTensor", binary32=_modelopt, unverified="the order of operations", **nvfp4
-        ),
-        ScaleRule(
-            "compressed_tensors", "compressed-tensors nvfp4-pack-quantized", binary32=_compressed_tensors,
-            tensor_divides=True, unverified="the order of operations", **nvfp4,
-        ),
-        ScaleRule("deepseek", "DeepSeek-V3 inference/kernel.py act_quant: x / s", binary32=_deepseek),
-        ScaleRule("deepgemm_fp32", "DeepGEMM per_token_cast_to_fp8: x × fl(1 / s)", binary32=_deepgemm_fp32),
-        ScaleRule("bitsandbytes", "bitsandbytes csrc/kernels, blockwise absmax", binary32=_bitsandbytes),
-        *DIRECT,
-    ]  # fmt: skip
-    return {rule.name: rule for rule in made}

@@ -38,7 +38,7 @@ def special_codes(fmt: Format, rules: Rules) -> SpecialCodes:
         case CodebookFormat():
             low, high = fmt.values.index(fmt.min), fmt.values.index(fmt.max)
             zero = nearest_to_zero(fmt)
-            return SpecialCodes((high, low), (high, low), (zero, zero), (zero, zero), low)
+            return SpecialCodes((high, low), (high, low), (zero, zero), rules.rule.zero or (zero, zero), low)
 
 
 def nearest_to_zero(fmt: CodebookFormat) -> int:

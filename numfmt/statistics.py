@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from math import prod
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._core.parameters import BINARY64
 from .arrays import decode, encode
 from .block_arrays import BlockArray, scale_values
-from .block_engine import _micro_factors, combine_exactly, decoded, for_each, part_of
+from .block_engine import for_each
 from .block_layout import Axis, Layout, Task
 from .blocks import BlockFormat
-from .carriers import holds
-from .formats import FixedFormat, Format
+from .formats import Format
 from .named_blocks import get_format
 from .rounding import Overflow
 from .scale_rules import scales_part
 from .scheduler import thread_count
-from .sources import decode_table, operand_of
+from .sources import operand_of
+from .statistics_parts import Subject, counter_for, element_range
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
 
 CHUNK = 1 << 15  # elements of a part: its sums are made in order, and parts are joined exactly
-SMALL = 1 << 16  # below so many elements NumPy works until a larger array has loaded the loop
-TABLE_BITS = 16  # values of wider codes are computed, not looked up
 
 NAMES = (
     "elements", "blocks", "saturated", "last_bin", "underflow", "nan", "infinite", "nonfinite_results",
@@ -206,65 +200,11 @@ def measure(
     return _of_scalars(array, np.asarray(made), fmt, _overflow(fmt, options.get("overflow")), threads)
 
 
-# ---- what parts are counted with -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An array and what it became, in canonical form: (outer, rows, columns), and one entry a block.
-
-    `scales`, `factors` and `low`, `high` are float64: the scale of a block, what element values are
-    multiplied by, and the reals that max and min of the element format stand for.
-    """
-
-    x: Array
-    codes: Array
-    layout: Layout
-    element: Format
-    scales: Doubles
-    zero_points: Doubles
-    minima: Doubles
-    low: Doubles
-    high: Doubles
-    tensor: float  # the tensor scale: a factor, or a divisor
-    divides: bool
-    block: BlockArray | None  # None for scalar formats, whose values float64 holds
-
-
-@lru_cache(maxsize=256)
-def _has_table(element: Format) -> bool:
-    return element.bits <= TABLE_BITS and holds(BINARY64, element)
-
-
-@lru_cache(maxsize=64)
-def _ends(element: Format) -> npt.NDArray[np.bool_]:
-    """For every code, whether it is an end of the element format."""
-    values = decode_table(element, BINARY64).view(np.float64)
-    low, high = _range(element, element.default_overflow)
-    ends: npt.NDArray[np.bool_] = (values == high) | ((values == low) & (low < 0))
-    return ends
-
-
-@lru_cache(maxsize=256)
-def _range(element: Format, overflow: Overflow | None) -> tuple[float, float]:
-    """min and max of an element format; ±max where overflow is symmetric."""
-    low, high = _float(element.min), _float(element.max)
-    if isinstance(element, FixedFormat) and overflow is not None and overflow.value == "symmetric":
-        low = -high
-    return low, high
-
-
-def _float(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
+# ---- what is counted ------------------------------------------------------------------------------------------
 
 
 def _overflow(fmt: Format | BlockFormat, given: Overflow | str | None) -> Overflow | None:
-    if given is not None:
-        return Overflow.parse(given)
-    return fmt.default_overflow
+    return fmt.default_overflow if given is None else Overflow.parse(given)
 
 
 def _ratio(error: float, amax: float) -> float:
@@ -277,51 +217,48 @@ def _of_scalars(x: Array, codes: Array, fmt: Format, overflow: Overflow | None, 
         raise ValueError(f"codes has shape {codes.shape}; x has shape {x.shape}")
     size = prod(x.shape)
     layout = Layout((size,), 0, (0,), 1, 1, size, 1, CHUNK, (-(-size // CHUNK),))
-    blocks = (1, 1, layout.block_columns)
-    low, high = _range(fmt, overflow)
-    one, zero = np.ones(blocks), np.zeros(blocks)
+    low, high = element_range(fmt, overflow)
+    one = np.ones((1, 1, layout.block_columns))
     subject = Subject(
-        x.reshape(1, 1, -1), codes.reshape(1, 1, -1), layout, fmt, one, zero, zero, low * one, high * one, 1.0, False,
-        None,
+        x.reshape(1, 1, -1), codes.reshape(1, 1, -1), layout, fmt, one, 0 * one, 0 * one, low * one, high * one,
+        narrow=False,
     )  # fmt: skip
-    found = _measured(subject, threads)
+    found, _ = _measured(subject, threads)
     return replace(found, max_relative_error=_ratio(found.max_error, found.amax))
 
 
 def _of_blocks(x: Array, q: BlockArray, overflow: Overflow | None, threads: int | None) -> Statistics:
     if x.shape != tuple(q.shape):
         raise ValueError(f"x has shape {x.shape}; the BlockArray has shape {tuple(q.shape)}")
-    layout = q.layout
+    layout, fmt = q.layout, q.format
     scales = layout.scales_view(scale_values(q)).astype(np.float64)
-    points = np.zeros(scales.shape) if q.zero_points is None else layout.scales_view(q.zero_points).astype(np.float64)
-    integers = q.format.scale_rule.zero_point == "integer"
-    none = np.zeros(scales.shape)
-    zero_points, minima = (points, none) if integers else (none, points)
-    tensor = 1.0 if q.tensor_scale is None else float(q.tensor_scale)
-    divides = q.format.scale_rule.tensor_divides
+    zeros = np.zeros(scales.shape)
+    points = zeros if q.zero_points is None else layout.scales_view(q.zero_points).astype(np.float64)
+    zero_points, minima = (points, zeros) if fmt.scale_rule.zero_point == "integer" else (zeros, points)
+    tensor, divides = 1.0 if q.tensor_scale is None else float(q.tensor_scale), fmt.scale_rule.tensor_divides
     with np.errstate(all="ignore"):
         whole = scales / tensor if divides else scales * tensor
-        ends = [(end - zero_points) * whole + minima for end in _range(q.format.element, overflow)]
+        ends = [(end - zero_points) * whole + minima for end in element_range(fmt.element, overflow)]
     ranged = (whole != 0) & np.isfinite(whole) & np.isfinite(minima)
     low, high = np.where(ranged, np.minimum(*ends), -np.inf), np.where(ranged, np.maximum(*ends), np.inf)
+    levels = (np.stack([layout.scales_view(level[..., i]) for i in range(level.shape[-1])], -1) for level in q.micro)
     subject = Subject(
-        layout.view(x), layout.view(q.codes), layout, q.format.element, scales, zero_points, minima, low, high, tensor,
-        divides, q,
+        layout.view(x), layout.view(q.codes), layout, fmt.element, scales, zero_points, minima, low, high, tensor,
+        divides, micro=tuple((part, level) for (part, _), level in zip(fmt.micro, levels, strict=True)),
+        micro_up=fmt.scale_rule.micro_up,
     )  # fmt: skip
-    found, amax = _measured_blocks(subject, threads)
+    found, amax = _measured(subject, threads)
     return replace(found, **_scale_counts(q, scales, amax), blocks=scales.size)
 
 
 def _scale_counts(q: BlockArray, scales: Doubles, amax: Doubles) -> dict[str, int]:
     """Scales at the ends of their format; a block of zeros has no use for its scale."""
-    scale = q.nested.format.element if q.nested is not None else q.format.scale
-    if q.nested is not None:  # codes of scales, which have scales of their own
-        assert not isinstance(scale, BlockFormat)
+    scale, values = q.format.scale, scales
+    if q.nested is not None:  # then scales are codes that have scales of their own
+        scale = q.nested.format.element
         values = np.asarray(decode(q.nested.codes, scale, dtype=np.float64)).reshape(scales.shape)
-    else:
-        values = scales
     assert not isinstance(scale, BlockFormat)
-    least, most = float(scale.min_positive), _range(scale, scale.default_overflow)[1]
+    least, most = float(scale.min_positive), element_range(scale, scale.default_overflow)[1]
     used = amax > 0
     return {
         "low_scales": int(np.count_nonzero(used & (np.abs(values) <= least))),
@@ -330,34 +267,21 @@ def _scale_counts(q: BlockArray, scales: Doubles, amax: Doubles) -> dict[str, in
     }
 
 
-A_BLOCK = ("scales", "zero_points", "minima", "low", "high")
-
-
-# ---- the parts of an array --------------------------------------------------------------------------------------
-
-
-def _measured(subject: Subject, threads: int | None) -> Statistics:
-    return _measured_blocks(subject, threads)[0]
-
-
-def _measured_blocks(subject: Subject, threads: int | None) -> tuple[Statistics, Doubles]:
+def _measured(subject: Subject, threads: int | None) -> tuple[Statistics, Doubles]:
     """Statistics without those of scales, and the largest magnitude of every block."""
     layout, size = subject.layout, subject.x.size
-    fine = layout if subject.block is not None and subject.block.format.micro else layout.refined()
-    if fine is not layout:
-        blocks = (fine.outer, fine.block_rows, fine.block_columns)
-        spread: dict[str, Any] = {name: np.broadcast_to(getattr(subject, name), blocks) for name in A_BLOCK}
-        subject = replace(subject, layout=fine, **spread)
+    subject = subject.refined()
+    fine = subject.layout
     tasks = fine.tasks(CHUNK)
-    counts = np.zeros((len(tasks), 6), np.int64)
-    sums = np.zeros((len(tasks), 3))
+    counts, sums = np.zeros((len(tasks), 6), np.int64), np.zeros((len(tasks), 3))
     amax, error = (np.zeros((fine.outer, fine.block_rows, fine.block_columns)) for _ in range(2))
     number = {task: i for i, task in enumerate(tasks)}
-    count = _counter(subject, size)
+    count = counter_for(subject.element, size)
 
     def work(task: Task) -> None:
         i = number[task]
-        count(subject, task, counts[i], sums[i], scales_part(amax, task), scales_part(error, task))
+        largest = count(subject.part(task), counts[i], sums[i])
+        scales_part(amax, task)[...], scales_part(error, task)[...] = (subject.by_block(v, task) for v in largest)
 
     with np.errstate(all="ignore"):
         for_each(work, tasks, thread_count(threads, size))
@@ -378,151 +302,3 @@ def _total(parts: Doubles) -> float:
         return math.fsum(parts)
     except OverflowError:
         return math.inf
-
-
-def _counter(subject: Subject, size: int) -> Any:
-    """The function that counts a part: compiled where that is worth it, else NumPy's."""
-    micro = subject.block is not None and subject.block.format.micro
-    if micro or not _has_table(subject.element) or (size < SMALL and not _module.cache_info().currsize):
-        return count_part
-    module = _module()
-    return count_part if module is None else _compiled_counter(subject, module.loop())
-
-
-@lru_cache(maxsize=1)
-def _module() -> ModuleType | None:
-    """The module that holds Numba code, or None where Numba cannot be had."""
-    if importlib.util.find_spec("numba") is None:
-        return None
-    try:
-        from . import statistics_loops
-    except ImportError:  # an interpreter or a NumPy that Numba does not support yet
-        return None
-    return statistics_loops
-
-
-def _compiled_counter(subject: Subject, loop: Any) -> Any:
-    table = decode_table(subject.element, BINARY64).view(np.float64)
-    ends, narrow = _ends(subject.element), subject.block is not None
-
-    def count(subject: Subject, task: Task, counts: Array, sums: Array, amax: Array, error: Array) -> None:
-        x, codes = _slice(subject.x, subject.layout, task), _slice(subject.codes, subject.layout, task)
-        a_block = (scales_part(getattr(subject, name), task) for name in A_BLOCK)
-        found = np.zeros((2, *amax.shape))
-        loop(
-            _plain(x), np.ascontiguousarray(codes), table, ends, *(np.ascontiguousarray(v) for v in a_block),
-            subject.tensor, subject.divides, narrow, subject.layout.a, subject.layout.g, counts, sums, *found,
-        )  # fmt: skip
-        amax[...], error[...] = found
-
-    return count
-
-
-def _plain(x: Array) -> Array:
-    """A part as contiguous float32 or float64."""
-    return np.ascontiguousarray(x, np.float32 if x.dtype == np.float32 else np.float64)
-
-
-def _slice(canonical: Array, layout: Layout, task: Task) -> Array:
-    """A task's elements as they lie in a canonical array."""
-    (o0, o1), (r0, r1), (c0, c1) = task.outer, task.block_rows, task.block_columns
-    return canonical[o0:o1, r0 * layout.a : r1 * layout.a, c0 * layout.g : c1 * layout.g]
-
-
-def count_part(subject: Subject, task: Task, counts: Array, sums: Array, amax: Array, error: Array) -> None:
-    """Count a part in NumPy; the loop in statistics_loops.py does the same.
-
-    Args:
-        counts: int64, 6: NaN, infinite, results that are not finite, beyond, at an end, to zero.
-        sums: float64, 3: x², x·q, (q - x)².
-        amax, error: float64, one a block: its largest |x| and |q - x|.
-    """
-    layout = subject.layout
-    x = _slice(subject.x, layout, task).astype(np.float64)
-    codes = _slice(subject.codes, layout, task)
-    q = _values(subject, task, x.shape)
-
-    def spread(values: Doubles) -> Array:
-        part = scales_part(values, task)
-        return part.repeat(layout.a, axis=1).repeat(layout.g, axis=2)[:, : x.shape[1], : x.shape[2]]
-
-    finite = np.isfinite(x)
-    kept = finite & np.isfinite(q)
-    has_scale = np.isfinite(spread(subject.low))
-    scaled = has_scale if subject.block is not None else True
-    low, high = spread(subject.low), spread(subject.high)
-    factor = _micro_spread(subject, task, x.shape)
-    counts[:] = [
-        np.count_nonzero(np.isnan(x)), np.count_nonzero(np.isinf(x)), np.count_nonzero(finite & ~kept),
-        np.count_nonzero(finite & ((x < low * factor) | (x > high * factor))),
-        np.count_nonzero(finite & scaled & _at_end(subject.element, codes)),
-        np.count_nonzero(kept & (x != 0) & (q == 0)),
-    ]  # fmt: skip
-    lost = np.where(kept, q - x, 0.0)
-    known, result = np.where(kept, x, 0.0), np.where(kept, q, 0.0)
-    sums[:] = [_in_order(known * known), _in_order(known * result), _in_order(lost * lost)]
-    for target, values in ((amax, np.where(finite, np.abs(x), 0.0)), (error, np.abs(lost))):
-        target[...] = _block_max(values, layout)
-
-
-def _values(subject: Subject, task: Task, shape: tuple[int, ...]) -> Array:
-    """float64 values of a part's codes."""
-    if subject.block is None:
-        codes = _slice(subject.codes, subject.layout, task)
-        return np.asarray(decode(np.ascontiguousarray(codes), subject.element, dtype=np.float64, threads=1))
-    q = subject.block
-    points = subject.zero_points if q.format.scale_rule.zero_point == "integer" else subject.minima
-    part = decoded(
-        q.format, part_of(subject.codes, subject.layout, task), scales_part(subject.scales, task),
-        None if q.zero_points is None else scales_part(points, task), _micro_parts(subject, task),
-        combine_exactly(q.format, q.tensor_scale),
-    )  # fmt: skip
-    return _whole(part, shape).astype(np.float64)
-
-
-def _whole(part: Array, shape: tuple[int, ...]) -> Array:
-    """(outer, block rows, a, block columns, g) as (outer, rows, columns), without padding."""
-    o, nr, a, nc, g = part.shape
-    return part.reshape(o, nr * a, nc * g)[:, : shape[1], : shape[2]]
-
-
-def _micro_parts(subject: Subject, task: Task) -> tuple[Array, ...]:
-    if subject.block is None:
-        return ()
-    view = subject.layout.scales_view
-    levels = (np.stack([view(m[..., i]) for i in range(m.shape[-1])], -1) for m in subject.block.micro)
-    return tuple(scales_part(level, task) for level in levels)
-
-
-def _micro_spread(subject: Subject, task: Task, shape: tuple[int, ...]) -> Any:
-    """The power of two by which micro-exponents move the ends of the range, for every element."""
-    if subject.block is None or not subject.block.micro:
-        return 1.0
-    fmt, layout = subject.block.format, subject.layout
-    (o0, o1), (r0, r1), (c0, c1) = task.outer, task.block_rows, task.block_columns
-    padded = (o1 - o0, r1 - r0, layout.a, c1 - c0, layout.g)
-    factor = np.ones(padded)
-    for (part, _), level in zip(fmt.micro, _micro_parts(subject, task), strict=True):
-        factor = factor * _micro_factors(fmt, level, part, padded)
-    return _whole(factor, shape)
-
-
-def _at_end(element: Format, codes: Array) -> npt.NDArray[np.bool_]:
-    if _has_table(element):
-        return np.asarray(_ends(element)[codes.astype(np.intp) & (2**element.bits - 1)])
-    low, high = _range(element, element.default_overflow)
-    values = np.asarray(decode(np.ascontiguousarray(codes), element, dtype=np.float64, threads=1))
-    return np.asarray((values == high) | ((values == low) & (low < 0)))
-
-
-def _in_order(values: Doubles) -> float:
-    """Their sum from the first to the last (np.sum pairs them)."""
-    return float(np.cumsum(values.reshape(-1))[-1]) if values.size else 0.0
-
-
-def _block_max(values: Doubles, layout: Layout) -> Doubles:
-    o, rows, columns = values.shape
-    padded = np.zeros((o, -(-rows // layout.a) * layout.a, -(-columns // layout.g) * layout.g))
-    padded[:, :rows, :columns] = values
-    blocks = padded.reshape(o, -1, layout.a, padded.shape[2] // layout.g, layout.g)
-    return np.asarray(blocks.max(axis=(2, 4)))

@@ -1,4 +1,4 @@
-"""The loop of statistics.py in Numba; imported there when a large array asks for it."""
+"""The loop of statistics_parts.py in Numba; imported there when a large array asks for it."""
 
 from __future__ import annotations
 

@@ -180,9 +180,10 @@ def _torchao_code(target: Value, spec: BlockSpec) -> int:
 
 
 def _modelopt(values: Sequence[Value], spec: BlockSpec, tensor: TensorLevel, rounder: Rounder) -> EncodedBlock:
-    """A scale of zero, before it is rounded, becomes 1."""
+    """A scale of zero, before it is rounded, becomes 1; the others are clamped to E4M3's positive range."""
     target = divide(largest_of([magnitude(v) for v in values]), multiply(largest(spec.element), tensor.scale))
-    code = encode(Fraction(1) if target == 0 else target, spec.scale, overflow="saturate")
+    clamped = at_most(at_least(Fraction(1) if target == 0 else target, Fraction(1, 2**9)), largest(spec.scale))
+    code = encode(clamped, spec.scale, overflow="saturate")
     divisor = multiply(value(code, spec.scale), tensor.scale)
     return EncodedBlock(code, rounder.codes([divide(x, divisor) for x in values]))
 

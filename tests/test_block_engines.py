@@ -7,9 +7,10 @@ import pytest
 
 import numfmt as nf
 from numfmt import block_compiled, compiled
+from numfmt._core.parameters import BINARY32
 from numfmt.block_compiled import closed_form
 from numfmt.named_blocks import NAMED_BLOCKS
-from numfmt.scale_rules import BINARY32, steps_of
+from numfmt.scale_rules import steps_of
 from tests.test_blocks import MX, RULES, adversarial
 
 numba = pytest.mark.skipif(compiled._module() is None, reason="Numba is not installed for this interpreter")
@@ -29,7 +30,7 @@ def both(function):
     """What a call gives with the compiled loops, and what without."""
     with mock.patch.object(compiled, "SMALL", 0):
         fast = function()
-    with mock.patch.object(block_compiled, "block_loop", lambda name, size: None):
+    with mock.patch.object(block_compiled, "block_loop", return_value=None):
         slow = function()
     return fast, slow
 

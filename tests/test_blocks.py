@@ -1,6 +1,7 @@
 """Block formats against the judge of spec/blocks.py: adversarial blocks, every rule, every layout."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def adversarial(name, k, seed=0, dtype=np.float32):
              1.984375, 127 / 64, 255 / 128]  # fmt: skip
     element = fmt.element
     values = sorted({v for v in (nf.exact(c, element) for c in range(2**min(element.bits, 8))) if isinstance(v, Fraction)})
-    middles = [float((a + b) / 2) for a, b in zip(values, values[1:], strict=False)] + [float(v) for v in values]
+    middles = [float((a + b) / 2) for a, b in pairwise(values)] + [float(v) for v in values]
     rows = []
     with np.errstate(all="ignore"):
         for e in exponents:

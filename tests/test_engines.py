@@ -1,7 +1,7 @@
 """One kernel, several engines: NumPy, Numba, plain Python, JAX eager and jit give the same bits."""
 
-import os
 import dataclasses
+import os
 import subprocess
 import sys
 import threading

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import numfmt as nf
+from numfmt.named import scalar_formats
 from numfmt.rounding import Rule
 from spec import oracle
 from tests.support import OVERFLOWS, SPECIALS, assert_same_bits, boundaries, exactly, modes, operands
 
-SMALL = [name for name in nf.list_formats() if nf.get_format(name).bits <= 8]
+SMALL = [name for name in scalar_formats() if nf.get_format(name).bits <= 8]
 SIXTEEN = [
     "float16", "bfloat16", "fp16_alt", "dlfloat16", "cfloat16_shp", "cfloat16_uhp", "int16", "uint16",
     "binary16p8se", "binary16p11se", "binary16p1ue", "binary16p16uf", "binary12p4ue", "binary11p5se",

@@ -169,3 +169,20 @@ def test_the_sign_of_a_nan_operand_is_seen_whatever_its_dtype(dtype):
     x = np.copysign(np.full(2, np.nan, dtype), np.array([1, -1], dtype))
     assert nf.encode(x, "e4m3fn", platform="ml_dtypes").tolist() == [0x7F, 0xFF]
     assert nf.encode(x, "e2m1", platform="ml_dtypes").tolist() == [0x8, 0x0]
+
+
+FP4_THRESHOLDS = np.float32([0.00260417, 0.0859375, 0.20833333, 0.29166667, 0.4166667, 0.583333, 0.8333333])
+FP4_MAGNITUDE_CODES = [0, 1, 6, 7, 4, 5, 2, 3]  # ascending
+
+
+def test_bitsandbytes_compares_fp4_magnitudes_strictly():
+    """bitsandbytes csrc/kernels.cu dQuantizeFP4: |x| > constant, the sign apart, so that tiny negatives get code 8."""
+    for sign, bit in ((1, 0), (-1, 8)):
+        at = nf.encode(np.float32(sign) * FP4_THRESHOLDS, "fp4_bnb", platform="bitsandbytes").tolist()
+        above = nf.encode(np.float32(sign) * np.nextafter(FP4_THRESHOLDS, np.float32(1)), "fp4_bnb", platform="bitsandbytes").tolist()
+        assert at == [code | bit for code in FP4_MAGNITUDE_CODES[:-1]]
+        assert above == [code | bit for code in FP4_MAGNITUDE_CODES[1:]]
+    zeros = np.float32([0.0, -0.0, 1e-45, -1e-45])
+    assert nf.encode(zeros, "fp4_bnb", platform="bitsandbytes").tolist() == [0, 0, 0, 8]
+    assert nf.quantize(zeros, "fp4_bnb", platform="bitsandbytes").tolist() == [0.0, 0.0, 0.0, 0.0]
+    assert nf.encode(np.float32([-0.0859375]), "fp4_bnb", platform="bitsandbytes", rounding="toward_zero").tolist() == [9]

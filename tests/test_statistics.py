@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import numfmt as nf
-from numfmt import statistics
+from numfmt import statistics, statistics_parts
 from numfmt.named_blocks import NAMED_BLOCKS
 from numfmt.statistics import Statistics, measure
 
@@ -23,7 +23,7 @@ COUNTS = ["nan", "infinite", "nonfinite_results", "beyond", "at_end", "to_zero"]
 @pytest.fixture
 def numpy_only(monkeypatch):
     """No compiled loop."""
-    monkeypatch.setattr(statistics, "_counter", lambda subject, size: statistics.count_part)
+    monkeypatch.setattr(statistics, "counter_for", lambda element, size: statistics_parts.count_part)
 
 
 def sample(shape, seed=0, spread=4.0):
@@ -119,7 +119,7 @@ def test_numpy_and_numba_give_the_same_bits(name, monkeypatch):
     q = nf.encode(x, name)
     default = measure(x, q)
     one_thread = measure(x, q, threads=1)
-    monkeypatch.setattr(statistics, "_counter", lambda subject, size: statistics.count_part)
+    monkeypatch.setattr(statistics, "counter_for", lambda element, size: statistics_parts.count_part)
     assert default == one_thread == measure(x, q)
 
 
@@ -137,7 +137,7 @@ def test_scalar_formats_are_one_block_of_scale_one(name, monkeypatch):
     assert found.max_error == np.abs(wide - y)[finite].max()
     assert found.max_relative_error == found.max_error / np.abs(wide).max()
     assert found.scale_clamped == 0
-    monkeypatch.setattr(statistics, "_counter", lambda subject, size: statistics.count_part)
+    monkeypatch.setattr(statistics, "counter_for", lambda element, size: statistics_parts.count_part)
     assert measure(x, name, codes=nf.encode(x, name)) == found
 
 
@@ -148,13 +148,18 @@ def test_saturates_and_in_the_last_bin_differ():
         assert (found.beyond, found.at_end) == (beyond, at_end), x
 
 
-@pytest.mark.parametrize(("name", "least"), [("mxfp4", 0.75), ("mxfp8_e4m3", 0.875), ("mxfp6_e2m3", 0.9375), ("mxfp6_e3m2", 0.875)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("mxfp4", 0.75), ("mxfp8_e4m3", 0.875), ("mxfp6_e2m3", 0.9375), ("mxfp6_e3m2", 0.875)]
+)
 def test_layer_norm_weights_just_below_one_all_fall_into_the_last_bin(name, least):
     x = np.float32(0.95) + np.float32(0.01) * np.random.default_rng(0).standard_normal(4096).astype(np.float32)
     found = measure(x, name)
     assert found.last_bin > 0.85
     assert found.saturated == np.mean(x > least)
-    assert measure(x, name.replace("mxfp4", "block(e2m1, rule=rceil)").replace("mxfp8_e4m3", "mxfp8_te")).saturated <= found.saturated
+    assert (
+        measure(x, name.replace("mxfp4", "block(e2m1, rule=rceil)").replace("mxfp8_e4m3", "mxfp8_te")).saturated
+        <= found.saturated
+    )
 
 
 def test_nan_and_infinity_are_counted_and_left_out_of_the_rest():

@@ -54,7 +54,8 @@ def run_list(args: argparse.Namespace) -> int:
         )
         put("")
         put_block_list(paint, None)
-        put(paint.dim("any other: block(e2m1, scale=e4m3, size=16, rule=ceil), bfp(m=4, size=16); size is 32, 16x16, axis or tensor"))
+        other = "block(e2m1, scale=e4m3, size=16), bfp(m=4, size=16x16); size may be axis or tensor too"
+        put(paint.dim(f"any other: {other}"))
     return OK
 
 

@@ -5,8 +5,9 @@ own format, on a grid that lies `shift` binades higher. Any other scale divides.
 """
 
 from .fixed import Grid
-from .float import normalize, pack, round_regular
+from .float import normalize, pack, round_regular, unpack
 from .parameters import Results, Target
+from .rounding import round_away, round_away_random
 
 
 def rank(magnitude, thresholds, depth, *, xp):
@@ -64,10 +65,18 @@ def encode_saturating(bits, random, carrier, target, shift, mode, *, xp):
 
 
 def quantize_saturating(bits, random, carrier, target, shift, mode, *, xp):
-    """`float.quantize` in the same circumstances, where all of the shifted format is normal in the carrier."""
+    """`float.quantize` in the same circumstances, where all of the shifted format is normal in the carrier.
+
+    The format stores a significand (t ≥ 1), so that the last kept bit is that of the quotient.
+    """
     lifted = shift << carrier.trailing
-    moved = shifted_target(target, shift)
-    _, _, field, _, drop, _, s = round_regular(bits, random, carrier, moved, mode, False, xp=xp)
+    negative, _, field, m = unpack(bits, carrier, xp=xp)
+    drop = xp.maximum(target.emin + shift - field, 0) + (carrier.trailing - target.trailing)
+    s = m >> xp.minimum(drop, carrier.reach)
+    if random is None:
+        s = s + round_away(m, drop, s, negative, mode, carrier.reach, xp=xp)
+    else:
+        s = s + round_away_random(m, drop, random, mode, carrier.reach, xp=xp)
     packed = ((field - 1) << carrier.trailing) + (s << xp.minimum(drop, carrier.reach))
     packed = xp.where(drop > carrier.trailing + 1, lifted + target.smallest, packed)
     packed = xp.minimum(xp.where(s == 0, s, packed), lifted + target.largest)

@@ -97,4 +97,6 @@ def encode(bits, random, carrier, table, results, mode, *, xp):
     negative = (bits >> carrier.sign_shift) & 1
     magnitude = bits & carrier.magnitude_mask
     result = table.result[_choose(bits, random, carrier, table, mode, xp=xp)]
+    below_zero = (negative != 0) & (magnitude != 0) & (result == results.zero)
+    result = xp.where(below_zero, result * 0 + results.negative_zero, result)
     return special(result, negative, magnitude, carrier, results, xp=xp)

@@ -265,7 +265,7 @@ def heat_map(
     >>> ax = heat_map([[1, 2], [3, 4]], rows="ab", columns="cd", digits=0)
     """
     matrix = np.asarray(values, np.float64)
-    ax = axes(ax, 1.6 + 0.7 * matrix.shape[1], 1.0 + 0.27 * matrix.shape[0])
+    ax = axes(ax, 2.2 + (0.85 if len(columns) else 0.25) * matrix.shape[1], 1.0 + 0.25 * matrix.shape[0])
     image = ax.imshow(matrix, cmap="cividis", aspect="auto", vmin=limits[0], vmax=limits[1], interpolation="nearest")
     ax.figure.colorbar(image, ax=ax, shrink=0.85).set_label(label)
     ax.set_yticks(range(len(rows)), list(rows), fontsize=8)
