@@ -1,4 +1,5 @@
-"""The demo: the weights of a trained network through a dozen formats; one table, one picture, one weight explained.
+"""The demo: the weights of a trained network through two dozen formats, scalar ones and blocks, and what is left of its
+answers about real files; tables, one picture, one weight explained.
 
     make demo, or: python demo/run.py [--output-dir build/demo] [--formats FORMAT[:ROUNDING[:SCALE]] ...]
 
@@ -23,18 +24,25 @@ if find_spec("numfmt") is None or find_spec("numpy") is None:
     sys.exit('numfmt is not installed here; run `make demo`, or: python -m pip install -e ".[demo]"')
 
 import numpy as np
+from accuracy import DEFINITIONS as ACCURACY_DEFINITIONS
+from accuracy import Answers, ask
+from blocks import BLOCK_CASES, BlockCase, BlockRow, measure_blocks
+from blocks import DEFINITIONS as BLOCK_DEFINITIONS
 from measure import CASES, DEFINITIONS, SCALES, SEED, Case, Row, encode, error_in_ulps, measure, scale_of, scaled_by
 from weights import Data, Unavailable, load
 
 import numfmt as nf
 
 EXPECTED = Path(__file__).with_name("expected.json")
+FILES = 160
 ROUNDINGS = ", ".join(mode.value for mode in nf.Rounding if not mode.value.startswith("stochastic_"))
 EPILOG = f"""\
 A case is FORMAT[:ROUNDING[:SCALE]].
   FORMAT    any name that numfmt reads: bf16, e4m3fn, int8, q0.7, nf4,
             binary8p3se; custom floats as e5m7, or e5m7b20 with its exponent
-            bias; `python -m numfmt list` shows the named ones
+            bias; block formats as mxfp4, nvfp4, q4_0, or
+            block(e2m1, scale=e8m0, size=32, rule=rceil), which have scales of
+            their own; `python -m numfmt list` shows the named ones
 {textwrap.fill(ROUNDINGS, 80, initial_indent="  ROUNDING  ", subsequent_indent=" " * 12)};
             ties_to_even if left out; stochastic rounds by the random bits of
             seed {SEED}
@@ -48,7 +56,7 @@ examples:
   where should eight bits go?
     python demo/run.py --formats e5m2 e4m3 e3m4 e2m5 int8
   what a scale is worth:
-    python demo/run.py --formats e2m1::none e2m1
+    python demo/run.py --formats e2m1::none e2m1 mxfp4 nvfp4
   your own numbers:
     python demo/run.py --data my_weights.npy
 """
@@ -62,23 +70,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unavailable as reason:
         print(f"demo: {reason}", file=sys.stderr)
         return 3
-    if options.update_expected and (data.sha256 is None or options.formats != [Case.parse(text) for text in CASES]):
+    usual = [parse_case(text) for text in (*CASES, *BLOCK_CASES)]
+    if options.update_expected and (data.sha256 is None or options.formats != usual):
         print("demo: --update-expected is for the usual cases on magika's network", file=sys.stderr)
         return 2
     columns = shutil.get_terminal_size((80, 24)).columns
     paragraph(" ".join([*notes, f"Weights: {data.title}."]), columns)
-    rows = [measure(data.tensors, case) for case in options.formats]
-    print("\n" + "\n".join(table(rows, columns)) + "\n")
-    for word, meaning in DEFINITIONS.items():
-        paragraph(f"{word:9}  {meaning}.", columns, " " * 11)
+    rows = [measure(data.tensors, case) for case in options.formats if isinstance(case, Case)]
+    blocks = [measure_blocks(data.tensors, case) for case in options.formats if isinstance(case, BlockCase)]
+    show_tables(rows, blocks, columns)
+    answers = ask(data, options.formats, options.files)
+    show_answers(answers, columns)
 
     print()
     if options.update_expected:
-        write_json(EXPECTED, expected_of(data, rows))
+        write_json(EXPECTED, expected_of(data, rows, blocks))
         print(f"Wrote {relative(EXPECTED)}.")
-    same = report_bits(data, rows)
+    same = report_bits(data, rows, blocks)
     try:
-        write_results(data, rows, options.output_dir)
+        write_results(data, rows, blocks, answers, options.output_dir)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"demo: {error.filename or options.output_dir} cannot be written: {error.strerror}", file=sys.stderr)
         return 3
@@ -91,13 +103,16 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; `formats` are cases."""
     parser = argparse.ArgumentParser(
         prog="demo/run.py", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
-        description="The weights of a trained network through a dozen number formats:\n"
-        "one table, one picture, one weight explained.",
+        description="The weights of a trained network through two dozen number formats, and what is\n"
+        "left of its answers about real files: tables, one picture, one weight explained.",
     )  # fmt: skip
     parser.add_argument("--output-dir", type=Path, default=Path("build/demo"), metavar="DIR",
                         help="where formats.png and formats.json go (%(default)s)")  # fmt: skip
-    parser.add_argument("--formats", nargs="+", default=list(CASES), metavar="CASE",
-                        help=f"what to try instead of the {len(CASES)} usual cases; see below")  # fmt: skip
+    usual = [*CASES, *BLOCK_CASES]
+    parser.add_argument("--formats", nargs="+", default=usual, metavar="CASE",
+                        help=f"what to try instead of the {len(usual)} usual cases; see below")  # fmt: skip
+    parser.add_argument("--files", type=int, default=FILES, metavar="N",
+                        help="files of this machine that the network is asked about (%(default)s); 0: none")  # fmt: skip
     parser.add_argument("--data", default="auto", metavar="auto|digits|FILE.npy",
                         help="auto: the network in the package magika, else digits; digits: a classifier of "
                         "scikit-learn's digits, trained in a second; or an array of yours")  # fmt: skip
@@ -105,10 +120,27 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
                         help="for maintainers: write the SHA-256 of today's codes to demo/expected.json")  # fmt: skip
     options = parser.parse_args(arguments)
     try:
-        options.formats = [Case.parse(text) for text in options.formats]
+        options.formats = [parse_case(text) for text in options.formats]
     except ValueError as error:
         parser.exit(2, f"demo: {error}\n")
     return options
+
+
+def parse_case(text: str) -> Case | BlockCase:
+    """The case that a text describes."""
+    return BlockCase.parse(text) or Case.parse(text)
+
+
+def show_tables(rows: Sequence[Row], blocks: Sequence[BlockRow], columns: int) -> None:
+    """Print what formats and block formats did to the weights, and what the words mean."""
+    for lines, definitions in (
+        (table(rows, columns) if rows else [], DEFINITIONS),
+        (block_table(blocks, columns) if blocks else [], BLOCK_DEFINITIONS),
+    ):
+        if lines:
+            print("\n" + "\n".join(lines) + "\n")
+            for word, meaning in definitions.items():
+                paragraph(f"{word:9}  {meaning}.", columns, " " * 11)
 
 
 def table(rows: Sequence[Row], columns: int) -> list[str]:
@@ -129,6 +161,48 @@ def table(rows: Sequence[Row], columns: int) -> list[str]:
     return lines
 
 
+def block_table(rows: Sequence[BlockRow], columns: int) -> list[str]:
+    """The lines of the table of blocks, as `table`."""
+    width = max(12, *(len(row.label) for row in rows))
+    scales = max(5, *(len(row.scale) for row in rows))
+    head = (
+        f"{'blocks of':{width}}  {'block':5}  {'scale':{scales}}   bits  SQNR dB   slope  saturated  last bin  to zero"
+    )
+    room = min(columns, 120) - len(head) - 3 if columns >= 100 else 0
+    top = max((row.sqnr_db or 0 for row in rows), default=0)
+    lines = [head, "-" * (len(head) + (room + 2 if room else 0))]
+    for row in rows:
+        ratio = "exact" if row.sqnr_db is None else f"{row.sqnr_db:.2f}"
+        lines.append(
+            f"{row.label:{width}}  {row.block:5}  {row.scale:{scales}}  {row.bits:5.4g}  {ratio:>7}  {row.slope:6.4f}"
+            f"  {row.saturated:9,}  {row.last_bin:8,}  {row.flushed_to_zero:7,}{bar(row.sqnr_db, top, room)}"
+        )
+    return lines
+
+
+def show_answers(answers: Answers | None, columns: int) -> None:
+    """Print how far the network's answers agree with those of its float32 weights, in two columns."""
+    if answers is None:
+        return
+    print()
+    paragraph(
+        f"The network's answers about {answers.files} files of this machine, of {answers.types} types, with each format's "
+        "weights:", columns,
+    )  # fmt: skip
+    width = max(11, *(len(key) for key in answers.rows))
+    cells = [f"{key:{width}}  {100 * row.top1:6.2f} %  {row.mean_kl:8.1e}" for key, row in answers.rows.items()]
+    head = f"{'format':{width}}     top-1   mean KL"
+    half = -(-len(cells) // 2) if 2 * len(head) + 6 <= columns and len(cells) > 3 else len(cells)
+    count = 1 + (len(cells) > half)
+    print("\n" + "      ".join([head] * count))
+    print("      ".join(["-" * len(head)] * count))
+    for i, left in enumerate(cells[:half]):
+        print(f"{left}      {cells[half + i]}" if half + i < len(cells) else left)
+    print()
+    for word, meaning in ACCURACY_DEFINITIONS.items():
+        paragraph(f"{word:9}  {meaning}.", columns, " " * 11)
+
+
 def bar(value: float | None, top: float, room: int) -> str:
     """A bar of at most `room` characters."""
     if not room or value is None or value <= 0:
@@ -143,39 +217,46 @@ def paragraph(text: str, columns: int, indent: str = "") -> None:
     print(textwrap.fill(text, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False))
 
 
-def expected_of(data: Data, rows: Sequence[Row]) -> dict[str, Any]:
+def expected_of(data: Data, rows: Sequence[Row], blocks: Sequence[BlockRow]) -> dict[str, Any]:
     """What demo/expected.json holds."""
     return {
         "written_by": "python demo/run.py --update-expected",
         "model_sha256": data.sha256,
         "weights": data.size,
         "codes_sha256": {row.key: row.codes_sha256 for row in rows},
+        "blocks_sha256": {row.key: row.sha256 for row in blocks},
     }
 
 
-def report_bits(data: Data, rows: Sequence[Row]) -> bool:
+def report_bits(data: Data, rows: Sequence[Row], blocks: Sequence[BlockRow] = ()) -> bool:
     """Say whether the codes are those committed; False if any differs. Other data has nothing to compare with."""
     expected = json.loads(EXPECTED.read_text(encoding="utf-8")) if EXPECTED.exists() else {}
     if data.sha256 is None or expected.get("model_sha256") != data.sha256:
         return True
-    known = [row for row in rows if row.key in expected["codes_sha256"]]
-    different = [row.key for row in known if row.codes_sha256 != expected["codes_sha256"][row.key]]
+    committed = {**expected["codes_sha256"], **expected.get("blocks_sha256", {})}
+    found: dict[str, Any] = {row.key: row.codes_sha256 for row in rows} | {row.key: row.sha256 for row in blocks}
+    known = [key for key in found if key in committed]
+    different = [key for key in known if found[key] != committed[key]]
     if different:
         print(f"Bits:    DIFFERENT from {relative(EXPECTED)} in {len(different)} rows: {', '.join(different)}")
     elif known:
-        print(f"Bits:    equal to the SHA-256 of all codes in {relative(EXPECTED)}, {len(known)} of {len(rows)} rows")
+        print(f"Bits:    equal to the SHA-256 of all codes in {relative(EXPECTED)}, {len(known)} of {len(found)} rows")
     return not different
 
 
-def write_results(data: Data, rows: Sequence[Row], folder: Path) -> None:
+def write_results(
+    data: Data, rows: Sequence[Row], blocks: Sequence[BlockRow], answers: Answers | None, folder: Path
+) -> None:
     """Write the figures as JSON and as a picture."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "numfmt": nf.__version__,
         "data": {"title": data.title, "sha256": data.sha256, "weights": data.size},
         "tensors": [tensor.name for tensor in data.tensors],
-        "definitions": DEFINITIONS,
+        "definitions": DEFINITIONS | BLOCK_DEFINITIONS | ACCURACY_DEFINITIONS,
         "rows": [row.as_json() for row in rows],
+        "blocks": [row.as_json() for row in blocks],
+        "answers": None if answers is None else answers.as_json(),
     }
     write_json(folder / "formats.json", figures)
     print(f"Figures: {relative(folder / 'formats.json')}")
@@ -184,7 +265,7 @@ def write_results(data: Data, rows: Sequence[Row], folder: Path) -> None:
         return
     from picture import draw
 
-    draw(data, rows, folder / "formats.png")
+    draw(data, rows, blocks, answers, folder / "formats.png")
     print(f"Picture: {relative(folder / 'formats.png')}")
 
 
@@ -227,7 +308,7 @@ def show_next() -> None:
         "every value of a format:\n"
         f"  {python()} -m numfmt table e2m1\n"
         "where should eight bits go?\n"
-        f"  {python()} demo/run.py --formats e5m2 e4m3 e3m4 e2m5 int8"
+        f"  {python()} demo/run.py --formats e5m2 e4m3 e3m4 e2m5 int8 mxint8"
     )
 
 

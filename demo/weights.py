@@ -22,12 +22,34 @@ class Unavailable(Exception):
     """Data cannot be had; the message says why in one line."""
 
 
+# magika's float initializers by the ends of their names: what they are, and the axis that products sum over.
+LAYERS = {
+    "LayerNorm_1/Reshape_3:0": ("LayerNorm_1.bias", -1),
+    "LayerNorm_1/Reshape_2:0": ("LayerNorm_1.scale", -1),
+    "LayerNorm_0/Reshape_3:0": ("LayerNorm_0.bias", 1),
+    "LayerNorm_0/Reshape_2:0": ("LayerNorm_0.scale", 1),
+    "Dense_1/Reshape:0": ("Dense_1.bias", -1),
+    "Dense_0/Reshape:0": ("Dense_0.bias", -1),
+    "Conv_0/transpose_3:0": ("Conv_0.kernel", 1),  # types of patterns × channels × positions × 1
+    "/Const_24:0": ("Dense_1.kernel", 0),
+    "/Const:0": ("Dense_0.kernel", -1),  # a table: one row for every byte value
+    "const_fold_opt__209": ("Conv_0.bias", 1),
+}
+
+
 @dataclass(frozen=True)
 class Tensor:
-    """One weight tensor, as a flat float32 array in C order."""
+    """One weight tensor, as a flat float32 array in C order; its shape, and the axis that blocks lie along."""
 
     name: str
     values: Weights
+    shape: tuple[int, ...] = (-1,)
+    axis: int = -1
+
+    @property
+    def array(self) -> Weights:
+        """The values in their shape."""
+        return self.values.reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -83,7 +105,7 @@ def magika_network() -> Data:
         raise Unavailable("the package onnx, which reads it, is not installed (pip install onnx)")
 
     arrays = _float_initializers(content)
-    tensors = tuple(Tensor(_short_name(name), array.reshape(-1)) for name, array in arrays if array.size > 1)
+    tensors = tuple(_tensor(name, array) for name, array in arrays if array.size > 1)
     total = sum(array.size for _, array in arrays)
     size = sum(tensor.values.size for tensor in tensors)
     title = (
@@ -103,10 +125,10 @@ def _float_initializers(content: bytes) -> list[tuple[str, npt.NDArray[Any]]]:
     return [(tensor.name, numpy_helper.to_array(tensor)) for tensor in wanted]
 
 
-def _short_name(name: str) -> str:
-    """The layer that an initializer of magika's model belongs to, e.g. Conv_0."""
-    *parents, last = name.split(":")[0].split("/")
-    return parents[-1] if "MagikaV2" in parents else last
+def _tensor(name: str, array: npt.NDArray[Any]) -> Tensor:
+    """An initializer of magika's model."""
+    known, axis = next(layer for end, layer in LAYERS.items() if name.endswith(end))
+    return Tensor(known, array.reshape(-1), array.shape, axis)
 
 
 def digits_classifier() -> Data:
@@ -125,7 +147,9 @@ def digits_classifier() -> Data:
         network.fit(images.astype(np.float32) / np.float32(16), labels)
     layers = enumerate(zip(network.coefs_, network.intercepts_, strict=True))
     named = [(f"{kind}_{i}", array) for i, pair in layers for kind, array in zip(("Dense", "Bias"), pair, strict=True)]
-    tensors = tuple(Tensor(name, np.ascontiguousarray(array, np.float32).reshape(-1)) for name, array in named)
+    tensors = tuple(
+        Tensor(name, np.ascontiguousarray(array, np.float32).reshape(-1), array.shape, 0) for name, array in named
+    )
     size = sum(tensor.values.size for tensor in tensors)
     title = f"a classifier of scikit-learn's digits, trained just now: {size:,} weights in {len(tensors)} tensors"
     return Data("A classifier of digits", title, tensors)
@@ -144,4 +168,4 @@ def array_file(path: Path) -> Data:
         values = np.ascontiguousarray(array, np.float32).reshape(-1)
     if not np.isfinite(values).all():
         raise Unavailable(f"{path} holds numbers that are not finite in float32")
-    return Data(path.name, f"{path.name}, {values.size:,} numbers", (Tensor(path.stem, values),))
+    return Data(path.name, f"{path.name}, {values.size:,} numbers", (Tensor(path.stem, values, array.shape or (1,)),))

@@ -2,7 +2,7 @@
 
 Results go to build/notebooks; exit code 1 says that one failed. The percent sources beside this file
 are canonical. --images also makes notebooks/images/NN.png from the last figure of each. NUMFMT_FAST=1
-shortens them.
+shortens them. One that needs a package that is not here is skipped, saying how to install it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import base64
 import io
 import os
+import re
 import sys
 import time
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ ROOT = HERE.parent
 LIMIT = 120  # seconds a notebook
 IMAGE_WIDTH, IMAGE_COLORS = 640, 160
 NEEDED = ("jupytext", "nbclient", "ipykernel", "matplotlib")
+NEEDS = re.compile(r"^# needs (\w+): (.+)$", re.MULTILINE)  # a line of a source: a module, and how to install it
 
 
 def sources(names: list[str]) -> list[Path]:
@@ -31,6 +33,12 @@ def sources(names: list[str]) -> list[Path]:
         known = ", ".join(p.stem for p in sorted(HERE.glob("[0-9][0-9]_*.py")))
         sys.exit(f"no notebook is called {' or '.join(names)}; there are {known}")
     return found
+
+
+def missing_package(source: Path) -> str | None:
+    """How to install what a source needs and is not here; None if nothing is missing."""
+    found = NEEDS.findall(source.read_text(encoding="utf-8"))
+    return next((install for module, install in found if find_spec(module) is None), None)
 
 
 def execute(source: Path, output: Path) -> Any:
@@ -98,6 +106,10 @@ def main() -> int:
     failed = 0
     for source in chosen:
         print(f"{source.stem} ...", end=" ", file=sys.stderr, flush=True)
+        install = missing_package(source)
+        if install is not None:
+            print(f"skipped; {install}", file=sys.stderr)
+            continue
         start = time.perf_counter()
         output = options.output / f"{source.stem}.ipynb"
         try:

@@ -55,8 +55,8 @@ class Part(NamedTuple):
     g: int
 
 
-# Fills counts (int64, 6: NaN, infinite, results that are not finite, beyond, at an end, to zero) and sums (float64, 3: x²,
-# x·q, (q - x)²); gives the largest |x| and the largest |q - x| of a × g elements.
+# Fills counts (int64, 6: NaN, infinite, results that are not finite, beyond, at an end, to zero) and sums (float64, 3:
+# x², x·q, (q - x)²); gives the largest |x| and the largest |q - x| of a × g elements.
 Counter = Callable[[Part, Array, Array], tuple[Doubles, Doubles]]
 
 
@@ -126,14 +126,15 @@ class Subject:
 
     def _factors(self, task: Task) -> Doubles:
         """Powers of two of all micro-exponents, one for what `_steps` says."""
-        layout, (a, g), exponents = self.layout, self._steps(), 0
-        for size, level in self.micro:
-            exponents = exponents + scales_part(level, task).astype(np.int32).repeat(size // (a * g), axis=-1)
-        o, nr, nc, _ = np.shape(exponents)
-        shape = (o, nr, nc, layout.a // a, layout.g // g)
-        tiles = np.asarray(exponents)[..., : shape[3] * shape[4]].reshape(shape).transpose(0, 1, 3, 2, 4)
-        factors: Doubles = np.ldexp(1.0, tiles if self.micro_up else -tiles)
-        return factors.reshape(o, nr * shape[3], nc * shape[4])
+        a, g = self._steps()
+        rows, columns = self.layout.a // a, self.layout.g // g
+        levels = (
+            scales_part(level, task).astype(np.int32).repeat(size // (a * g), axis=-1) for size, level in self.micro
+        )
+        exponents = np.sum([level[..., : rows * columns] for level in levels], axis=0)
+        o, nr, nc = exponents.shape[:3]
+        tiles = exponents.reshape(o, nr, nc, rows, columns).transpose(0, 1, 3, 2, 4)
+        return np.ldexp(1.0, tiles if self.micro_up else -tiles).reshape(o, nr * rows, nc * columns)
 
     def by_block(self, largest: Doubles, task: Task) -> Doubles:
         """The largest of each block from those of what `_steps` says."""
@@ -212,8 +213,8 @@ def _compiled(loop: Any) -> Counter:
         blocks = [np.ascontiguousarray(getattr(part, name)) for name in A_BLOCK]
         amax, error = np.zeros((2, *part.scales.shape))
         loop(
-            x, np.ascontiguousarray(part.codes), *_tables(part.element), *blocks, part.tensor, part.divides, part.narrow,
-            part.a, part.g, counts, sums, amax, error,
+            x, np.ascontiguousarray(part.codes), *_tables(part.element), *blocks, part.tensor, part.divides,
+            part.narrow, part.a, part.g, counts, sums, amax, error,
         )  # fmt: skip
         return amax, error
 

@@ -113,7 +113,49 @@ def test_counts_and_sums_are_those_of_whole_arrays(name, engine, request):
         assert got == (pytest.approx(expected, rel=1e-12) if key in ("xx", "xq", "ee") else expected), key
 
 
-@pytest.mark.parametrize("name", [*NAMED_BLOCKS, "block(e2m1, scale=e8m0, size=7)", "bfp(m=3, size=24x5)"])
+MICRO = [name for name, entry in NAMED_BLOCKS.items() if entry.format.micro]
+TILES = "block(fixed(bits=5, sign_magnitude=yes), scale=e8m0, size=6x10, rule=micro, micro=2:1)"
+
+
+def micro_factors(q):
+    """2 to the sum of the micro-exponents of every element."""
+    a, g = q.format.block if len(q.format.block) == 2 else (1, q.format.block[0])
+    sign = 1 if q.format.scale_rule.micro_up else -1
+    shifts = sum(
+        np.repeat(level.astype(int), part, axis=-1) for (part, _), level in zip(q.format.micro, q.micro, strict=True)
+    )
+    tiles = shifts.reshape(*shifts.shape[:2], a, g).transpose(0, 2, 1, 3).reshape(shifts.shape[0] * a, -1)
+    return np.ldexp(1.0, sign * tiles[: q.shape[0], : q.shape[1]])
+
+
+@pytest.mark.parametrize("name", [*MICRO, TILES])
+@pytest.mark.parametrize("engine", ["numpy", "default"])
+def test_micro_exponents_move_the_ends_of_the_range(name, engine, request):
+    if engine == "numpy":
+        request.getfixturevalue("numpy_only")
+    x = sample((260, 300), spread=1.0)
+    q = nf.encode(x, name)
+    found, y = measure(x, q), nf.decode(q).astype(np.float64)
+    values = element_values(q.format.element)[q.codes]
+    scale = nf.decode(q.scales, q.format.scale, dtype=np.float64)
+    whole = expanded(q, scale) * micro_factors(q)
+    assert np.array_equal(values * whole, y)
+    top, wide = float(q.format.element.max), x.astype(np.float64)
+    assert found.beyond == int((np.abs(wide) > top * whole).sum())
+    assert found.at_end == int((np.abs(values) == top).sum())
+    assert found.to_zero == int(((wide != 0) & (y == 0)).sum())
+    assert found.ee == pytest.approx(math.fsum(((wide - y) ** 2).reshape(-1)), rel=1e-12)
+    assert found.max_error == np.abs(wide - y).max()
+    amax = np.zeros(q.scales.size)
+    np.maximum.at(amax, block_numbers(q), np.abs(wide).reshape(-1))
+    relative = np.abs(wide - y).reshape(-1) / np.where(amax > 0, amax, 1)[block_numbers(q)]
+    assert found.max_relative_error == relative.max()
+    assert measure(
+        x.T.copy(), nf.encode(x.T.copy(), name, axis=0 if len(q.format.block) == 1 else (1, 0))
+    ) == pytest.approx(dict(found), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", [*NAMED_BLOCKS, TILES, "block(e2m1, scale=e8m0, size=7)", "bfp(m=3, size=24x5)"])
 def test_numpy_and_numba_give_the_same_bits(name, monkeypatch):
     x = sample((260, 300), seed=1)
     q = nf.encode(x, name)

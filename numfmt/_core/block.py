@@ -10,21 +10,6 @@ from .parameters import Results, Target
 from .rounding import round_away, round_away_random
 
 
-def rank(magnitude, thresholds, depth, *, xp):
-    """How many of 2**depth - 1 ascending thresholds a magnitude code reaches.
-
-    Args:
-        magnitude: integer array of carrier magnitude codes.
-        thresholds: integer array of 2**depth entries; entry i is the least code whose rank is i, entry
-            0 is not looked at, unused ones are beyond every code.
-    """
-    found = magnitude * 0
-    for level in range(depth):
-        step = 1 << (depth - 1 - level)
-        found = xp.where(magnitude >= thresholds[found + step], found + step, found)
-    return found
-
-
 def shifted_target(target, shift):
     """The grid of a float format times 2**shift, for encoding: its codes stay what they are."""
     return Target(
@@ -102,10 +87,7 @@ def quotient(bits, divisor, carrier, *, xp):
         bits: integer array of patterns of a 64-bit carrier.
         divisor: integer array of patterns of positive finite values of at most 24 significant bits.
     """
-    magnitude = bits & carrier.magnitude_mask
-    field = xp.maximum(magnitude >> carrier.trailing, 1)
-    fraction = magnitude & (carrier.hidden - 1)
-    m = xp.where(magnitude >= carrier.hidden, fraction | carrier.hidden, fraction)
+    _, magnitude, field, m = unpack(bits, carrier, xp=xp)
     m, field = normalize(m, field, carrier, xp=xp)
     d = ((divisor & (carrier.hidden - 1)) | carrier.hidden) >> (carrier.trailing - 23)
     first = (m << 10) // d  # 63 bits by 24: 39 or 40 bits
