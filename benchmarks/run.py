@@ -36,7 +36,7 @@ class Contender:
     group: str
     name: str
     run: Callable[[], object]
-    bytes_per_element: int
+    bytes_per_element: float
     elements: int
 
 
@@ -110,6 +110,51 @@ def ours(x: np.ndarray, values: np.ndarray) -> list[Contender]:
             "decode", "numfmt e4m3fn, no Numba", without_numba(lambda: nf.decode(codes, "e4m3fn", out=values)), 5, size
         ),
     ]
+    return made
+
+
+def blocks(x: np.ndarray, values: np.ndarray) -> list[Contender]:
+    """Block formats, over a square array; packed codes of four bits take half a byte."""
+    side = 1 << (x.size.bit_length() - 1) // 2
+    square, out, size = x.reshape(-1, side), values.reshape(-1, side), x.size
+    made: list[Contender] = []
+    for name, axis, options in (
+        ("mxfp4", -1, {}), ("mxfp4", -1, {"threads": 1}), ("mxfp8_e4m3", -1, {}), ("mxfp8_e4m3", -1, {"threads": 1}), ("mxfp4", 0, {}), ("mxfp8_e4m3", 0, {}),
+        ("nvfp4", -1, {}), ("nvfp4", -1, {"threads": 1}), ("nvfp4_16x16", (-2, -1), {}), ("mxint8", -1, {}), ("deepseek_fp8", -1, {}), ("int8_axis", -1, {}), ("int8_tensor", -1, {}),
+    ):  # fmt: skip
+        label = f"numfmt {name}, axis {axis}" + (", 1 thread" if options else "")
+        made.append(
+            Contender(
+                "blocks", label, lambda n=name, a=axis, o=options: nf.quantize(square, n, axis=a, out=out, **o), 8, size
+            )
+        )
+    encoded = nf.encode(square, "mxfp4")
+    packed = encoded.pack()
+    data = packed.codes.data
+
+    def encode_and_pack() -> None:
+        nf.encode(square, "mxfp4", out=encoded)
+        nf.pack(encoded.codes, 4, out=data)
+
+    per = 4 + 0.5 + 1 / 32
+    made += [
+        Contender("blocks", "numfmt mxfp4, encode and pack", encode_and_pack, per, size),
+        Contender("blocks", "numfmt mxfp4, decode packed", lambda: nf.decode(packed, out=out), per, size),
+        Contender("blocks", "numfmt mxfp4, decode", lambda: nf.decode(encoded, out=out), 5 + 1 / 32, size),
+    ]
+    few = square[: max(1, (1 << 20) // side)]
+    if importlib.util.find_spec("torchao") and importlib.util.find_spec("torch"):
+        import torch
+        from torchao.prototype.mx_formats.mx_tensor import to_mx
+
+        tensor = torch.from_numpy(few)
+        made.append(Contender("blocks", "torchao mxfp8_e4m3, encode", lambda: to_mx(tensor, torch.float8_e4m3fn, 32), 5.03, few.size))
+    if importlib.util.find_spec("gfloat"):
+        from gfloat import decode_block, encode_block
+        from gfloat.formats import format_info_mxfp4_e2m1 as mxfp4
+
+        one = few.reshape(-1)[:32].astype(np.float64)
+        made.append(Contender("blocks", "gfloat mxfp4, one block", lambda: list(decode_block(mxfp4, encode_block(mxfp4, 1.0, one))), 8, 32))
     return made
 
 
@@ -309,11 +354,11 @@ def main() -> int:
     size = 1 << options.size
     x = np.random.default_rng(0).standard_normal(size, dtype=np.float32)
     values = np.ones_like(x)  # the copy moves x to the array that numfmt fills
-    contenders = [c for c in ours(x, values) + peers(x) if options.only in f"{c.group} {c.name}"]
+    contenders = [c for c in ours(x, values) + blocks(x, values) + peers(x) if options.only in f"{c.group} {c.name}"]
     print(f"2**{options.size} standard normal float32, out= given, median of {options.rounds} rounds\n")
     print(f"| operation  | {'what':<40} | ns/element | ratio to a copy |")
     print(f"| ---------- | {'-' * 40} | ---------- | --------------- |")
-    order = {"quantize": 0, "stochastic": 1, "encode": 2, "decode": 3}
+    order = {"quantize": 0, "stochastic": 1, "encode": 2, "decode": 3, "blocks": 4}
     for contender, element, ratio in sorted(
         measure(contenders, options.rounds, x, values), key=lambda r: order[r[0].group]
     ):

@@ -10,10 +10,12 @@ from .block_arrays import BlockArray
 from .blocks import BlockFormat
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Specials, Subnormals
 from .named_blocks import get_format, list_formats
+from .packed_codes import PackedCodes
 from .packing import pack, unpack
 from .platforms import get_platform
 from .random import random_bits
 from .rounding import Overflow, Platform, Rounding
+from .statistics import Statistics, measure
 
 __version__ = "0.1.0"
 
@@ -24,9 +26,11 @@ __all__ = [
     "FixedFormat",
     "FloatFormat",
     "Overflow",
+    "PackedCodes",
     "Platform",
     "Rounding",
     "Specials",
+    "Statistics",
     "Subnormals",
     "convert",
     "decode",
@@ -35,6 +39,7 @@ __all__ = [
     "get_format",
     "get_platform",
     "list_formats",
+    "measure",
     "pack",
     "quantize",
     "random_bits",

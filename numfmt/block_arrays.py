@@ -29,6 +29,7 @@ from .block_engine import (
 )
 from .block_layout import Axis, Layout, Task, layout_of
 from .blocks import BlockFormat, precision
+from .packed_codes import PackedCodes
 from .plans import resolve
 from .platforms import get_platform
 from .random import Seed
@@ -47,7 +48,7 @@ class BlockArray:
     """An array in a block format: codes of elements, and the scales that blocks of them share.
 
     Attributes:
-        codes: unsigned integers of the array's shape, codes of `format.element`.
+        codes: unsigned integers of the array's shape, codes of `format.element`; or `PackedCodes`.
         scales: one a block: uint8 codes of `format.scale`, or values where NumPy has that format
             (float16, float32); ceil(n / k) along each block axis, the array's length along the others.
         tensor_scale: float32 that scales the whole array, or None.
@@ -69,7 +70,7 @@ class BlockArray:
     [0.0, 2.0, 2.0, 4.0, 4.0, 4.0, 6.0, 8.0]
     """
 
-    codes: Array
+    codes: Any
     scales: Array
     tensor_scale: np.float32 | None
     format: BlockFormat
@@ -140,6 +141,18 @@ class BlockArray:
             raise ValueError("copy=False is given; the values of a BlockArray are made when they are asked for")
         return decode_array(self, dtype=dtype)
 
+    def pack(self, layout: str = "low_first") -> BlockArray:
+        """The same array with its codes packed along the last axis (`numfmt.pack`); decoding reads them as they are."""
+        from .packing import pack
+
+        bits = self.format.element.bits
+        data = pack(np.asarray(self.codes), bits, layout=layout)
+        return replace(self, codes=PackedCodes(data, bits, tuple(self.shape), layout))
+
+    def unpack(self) -> BlockArray:
+        """The same array with its codes one an element."""
+        return replace(self, codes=np.asarray(self.codes)) if isinstance(self.codes, PackedCodes) else self
+
     def decode(self, **options: Any) -> Array:
         """The values, as `numfmt.decode`."""
         return decode_array(self, **options)
@@ -183,7 +196,7 @@ class BlockArray:
         elif axis is not None:
             axis = order.index(axis)
         return replace(
-            self, codes=self.codes.transpose(order), scales=self.scales.transpose(order), axis=axis,
+            self, codes=np.asarray(self.codes).transpose(order), scales=self.scales.transpose(order), axis=axis,
             shape=tuple(self.shape[i] for i in order),
             zero_points=None if self.zero_points is None else self.zero_points.transpose(order),
             micro=tuple(level.transpose(*order, self.ndim) for level in self.micro),
@@ -207,7 +220,7 @@ class BlockArray:
             _scale_key(k, n, sizes[i], i) if i in sizes else k
             for i, (k, n) in enumerate(zip(keys, self.shape, strict=True))
         ]
-        codes = self.codes[tuple(keys)]
+        codes = np.asarray(self.codes)[tuple(keys)]
         kept = [i for i, k in enumerate(keys) if isinstance(k, slice)]
         axis = tuple(kept.index(i) for i in axes)  # type: ignore[arg-type]
         scales = self.scales[tuple(scale_keys)]
@@ -346,9 +359,12 @@ def _codes_array(fmt: BlockFormat, layout: Layout, out: BlockArray | None) -> Ar
     dtype = code_dtype(fmt.element)
     if out is None:
         return np.empty(layout.shape, dtype)
-    if not isinstance(out, BlockArray) or out.format != fmt or out.layout != layout or not out.codes.flags.writeable:
-        raise ValueError(f"out is {out!r}; it must be a BlockArray of {fmt}, shape {layout.shape}, axis {layout.axis}")
-    return out.codes
+    if isinstance(out, BlockArray) and out.format == fmt and out.layout == layout:
+        codes = out.codes
+        if isinstance(codes, np.ndarray) and codes.flags.writeable:
+            return codes
+    wanted = f"BlockArray of {fmt}, shape {layout.shape}, axis {layout.axis}"
+    raise ValueError(f"out is {out!r}; it must be a {wanted}, writable and not packed")
 
 
 def _block_array(fmt: BlockFormat, layout: Layout, codes: Array, made: Encoded, out: BlockArray | None) -> BlockArray:
@@ -419,7 +435,9 @@ def decode_array(
         return values if wanted == f32 else values.astype(wanted)
     direct = layout.is_view(values)
     target = layout.view(values) if direct else np.empty((layout.outer, layout.rows, layout.columns), f32)
-    codes, scales = layout.view(q.codes), layout.scales_view(scale_values(q))
+    scales = layout.scales_view(scale_values(q))
+    packed = isinstance(q.codes, PackedCodes)
+    codes: Any = q.codes if packed else layout.view(np.asarray(q.codes))
     points = None if q.zero_points is None else layout.scales_view(q.zero_points)
     micro = tuple(
         np.stack([layout.scales_view(level[..., i]) for i in range(level.shape[-1])], -1) for level in q.micro
@@ -439,6 +457,8 @@ def decode_array(
         put_part(target, layout, task, part)
 
     cut = layout.refined()
+    if packed and (fast is None or cut is not layout):
+        codes = layout.view(np.asarray(q.codes))
     if fast is not None and cut is layout:
         for_each(fast, layout.tasks(block_compiled.CHUNK), thread_count(threads, values.size))
         if not np.isfinite(scales).all():

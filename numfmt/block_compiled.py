@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import packed_codes
 from ._core.parameters import BINARY32, BINARY64
 from .block_layout import Layout, Task
 from .blocks import BlockFormat, precision
 from .compiled import block_loop, parameter_vector
 from .formats import FixedFormat, FloatFormat
 from .named_rules import nvfp4_encode_scale
+from .packed_codes import PackedCodes
 from .plans import Plan, encode_plan, quantize_plan, resolve
 from .rounding import Overflow, Rounding
 from .scale_rules import Params, Steps, emax_of, scale_dtype, step_params, steps_of
-from .sources import decode_table, quantum_exponent
+from .sources import code_dtype, decode_table, quantum_exponent
 from .specials import Rules
 
 Array = npt.NDArray[Any]
@@ -322,7 +324,7 @@ def _divided(fmt: BlockFormat, rules: Rules, work: Work) -> Any:
 
 
 def decode_function(
-    fmt: BlockFormat, layout: Layout, codes: Array, scales: Array, target: Array, tensor_scale: Any
+    fmt: BlockFormat, layout: Layout, codes: Array | PackedCodes, scales: Array, target: Array, tensor_scale: Any
 ) -> Any:
     """A function of a task that writes its values; None where NumPy is to do it."""
     element = fmt.element
@@ -330,7 +332,8 @@ def decode_function(
     exact = precision(element) + precision(fmt.scale_value_format) <= 24
     if element.bits > 16 or rule.zero_point or fmt.micro or (tensor_scale is not None and not exact):
         return None
-    if not (codes.flags.c_contiguous and scales.flags.c_contiguous and target.flags.c_contiguous):
+    arrays = (scales, target) if isinstance(codes, PackedCodes) else (codes, scales, target)
+    if not all(array.flags.c_contiguous for array in arrays):
         return None
     ranges = Ranges(layout)
     loop = block_loop(("decode", ranges.unrolled, ranges.columns), codes.size)
@@ -338,5 +341,19 @@ def decode_function(
         return None
     table = decode_table(element, BINARY32).view(f32)
     tensor, how = tensor_operand(fmt, tensor_scale)
-    mask = codes.dtype.type(2**element.bits - 1)
-    return lambda task: loop(codes, target, scales, table, mask, tensor, how, *ranges.of(task))
+    mask = code_dtype(element).type(2**element.bits - 1)
+    if not isinstance(codes, PackedCodes):
+        return lambda task: loop(codes, target, scales, table, mask, tensor, how, *ranges.of(task))
+    read = packed_codes.reader(codes, layout)
+    if read is None:
+        return None
+
+    def decode(task: Task) -> None:
+        own = read(task)
+        _, rows, columns = own.shape
+        r, c = task.block_rows[0], task.block_columns[0] * layout.g
+        values = target[:, r : r + rows, c : c + columns]
+        factors = scales[:, r : r + rows, slice(*task.block_columns)]
+        loop(own, values, factors, table, mask, tensor, how, 1, layout.g, 0, 1, 0, rows, 0, factors.shape[2])
+
+    return decode

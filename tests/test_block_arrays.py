@@ -462,3 +462,32 @@ def test_out_holds_the_result_after_the_call(name):
     out = nf.encode(normal(48, 80, seed=1) * f32(100), name)
     nf.encode(normal(48, 80), name, out=out)
     assert_same(out, nf.encode(normal(48, 80), name))
+
+
+# ---- packed codes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "mxfp6_e2m3", "mxfp8_e4m3", "int4_group32", "q4_0", "nf4_block", "mx6", "int4_axis", "nvfp4_16x16"])
+@pytest.mark.parametrize("shape", [(64, 2048), (3, 36), (7, 5, 32), (1, 40_000 * 8), (0, 32)])
+def test_packed_codes_decode_as_they_are(name, shape):
+    q = nf.encode(normal(*shape), name)
+    for layout in ("low_first", "high_first"):
+        p = q.pack(layout)
+        assert p.codes.nbytes == -(-shape[-1] * q.format.element.bits // 8) * q.size // max(shape[-1], 1)
+        assert_same_bits(np.asarray(p), np.asarray(q))
+        assert np.array_equal(p.unpack().codes, q.codes)
+    if q.format.element.bits == 4 and shape[-1] % 32 == 0:
+        assert_same_bits(np.asarray(q.pack("split_halves")), np.asarray(q))
+
+
+def test_packed_bytes_of_elsewhere_make_a_block_array():
+    q = nf.encode(normal(4, 64), "mxfp4")
+    data = q.codes[:, ::2] | q.codes[:, 1::2] << 4
+    made = nf.BlockArray(nf.PackedCodes(data, 4, (4, 64), "gpt_oss"), q.scales, None, q.format, 1, (4, 64))
+    assert_same_bits(np.asarray(made), np.asarray(q))
+    assert np.array_equal(made[:, 32:].codes, q.codes[:, 32:])
+    assert np.array_equal(made.T.codes, q.codes.T)
+    with pytest.raises(ValueError, match=r"packed codes of 4 bits and shape \(4, 64\) are uint8 of shape \(4, 32\)"):
+        nf.PackedCodes(data[:, 1:], 4, (4, 64))
+    with pytest.raises(ValueError, match="writable and not packed"):
+        nf.encode(normal(4, 64), "mxfp4", out=made)
