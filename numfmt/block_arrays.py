@@ -26,6 +26,7 @@ from .block_engine import (
     for_each,
     part_of,
     put_part,
+    with_quiet_nans,
 )
 from .block_layout import Axis, Layout, Task, layout_of
 from .blocks import BlockFormat, precision
@@ -461,8 +462,7 @@ def decode_array(
         codes = layout.view(np.asarray(q.codes))
     if fast is not None and cut is layout:
         for_each(fast, layout.tasks(block_compiled.CHUNK), thread_count(threads, values.size))
-        if not np.isfinite(scales).all():
-            target[np.isnan(target)] = np.nan  # without the sign that 0 × infinity has
+        with_quiet_nans(target, scales, q.tensor_scale)
     else:
         for_each(work, layout.tasks(CHUNK), thread_count(threads, values.size))
     if not direct:

@@ -14,13 +14,13 @@ from ._core.parameters import BINARY32, BINARY64
 from .block_layout import Layout, Task
 from .blocks import BlockFormat, precision
 from .compiled import block_loop, parameter_vector
-from .formats import FixedFormat, FloatFormat
+from .formats import FixedFormat, FloatFormat, Format, Subnormals
 from .named_rules import nvfp4_encode_scale
 from .packed_codes import PackedCodes
 from .plans import Plan, encode_plan, quantize_plan, resolve
 from .rounding import Overflow, Rounding
 from .scale_rules import Params, Steps, emax_of, scale_dtype, step_params, steps_of
-from .sources import code_dtype, decode_table, quantum_exponent
+from .sources import decode_table, quantum_exponent
 from .specials import Rules
 
 Array = npt.NDArray[Any]
@@ -286,7 +286,11 @@ def _scaled(fmt: BlockFormat, rules: Rules, work: Work, tensor_scale: Any, divid
     if work.in_carrier and tensor_scale is not None and not exact:
         return None
     ranges = Ranges(work.layout)
-    loop = block_loop(("scaled", work.in_carrier, divides, ranges.unrolled, ranges.columns), work.patterns.size)
+    even = (
+        rules.rounding is Rounding.TIES_TO_EVEN and _saturates(fmt, rules)
+        and not fmt.element.has_nan and not fmt.element.has_infinity
+    )  # fmt: skip
+    loop = block_loop(("scaled", work.in_carrier, divides, even, ranges.unrolled, ranges.columns), work.patterns.size)
     if loop is None:
         return None
     p, x = parameter_vector(plans[1]), work.patterns.view(f32)
@@ -336,14 +340,14 @@ def decode_function(
     if not all(array.flags.c_contiguous for array in arrays):
         return None
     ranges = Ranges(layout)
-    loop = block_loop(("decode", ranges.unrolled, ranges.columns), codes.size)
+    facts = _facts_of_codes(element)
+    loop = block_loop(("decode", len(facts) > 1, ranges.unrolled, ranges.columns), codes.size)
     if loop is None:
         return None
     table = decode_table(element, BINARY32).view(f32)
     tensor, how = tensor_operand(fmt, tensor_scale)
-    mask = code_dtype(element).type(2**element.bits - 1)
     if not isinstance(codes, PackedCodes):
-        return lambda task: loop(codes, target, scales, table, mask, tensor, how, *ranges.of(task))
+        return lambda task: loop(codes, target, scales, table, facts, tensor, how, *ranges.of(task))
     read = packed_codes.reader(codes, layout)
     if read is None:
         return None
@@ -354,6 +358,25 @@ def decode_function(
         r, c = task.block_rows[0], task.block_columns[0] * layout.g
         values = target[:, r : r + rows, c : c + columns]
         factors = scales[:, r : r + rows, slice(*task.block_columns)]
-        loop(own, values, factors, table, mask, tensor, how, 1, layout.g, 0, 1, 0, rows, 0, factors.shape[2])
+        loop(own, values, factors, table, facts, tensor, how, 1, layout.g, 0, 1, 0, rows, 0, factors.shape[2])
 
     return decode
+
+
+def _facts_of_codes(element: Format) -> Array:
+    """The mask of a code; and for floats whose values are put together from fields: those fields' places."""
+    mask = 2**element.bits - 1
+    regular = (
+        isinstance(element, FloatFormat) and element.signed and element.subnormals is Subnormals.GRADUAL
+        and element.has_negative_zero and element.trailing_bits > 0 and not element.integer_bit
+        and element.emin - element.trailing_bits >= 1 - BINARY32.bias and element.emax <= BINARY32.bias
+    )  # fmt: skip
+    if not regular:
+        return np.array([mask], np.int64)
+    assert isinstance(element, FloatFormat)
+    up = BINARY32.trailing - element.trailing_bits
+    infinity = -1 if element.infinity_code is None else element.infinity_code
+    return np.array([
+        mask, element.magnitude_mask, 2**element.trailing_bits, up, (BINARY32.bias - element.bias) << BINARY32.trailing,
+        element.max_code, infinity, element.bits - 1,
+    ], np.int64)  # fmt: skip

@@ -450,6 +450,8 @@ class _Run:
         if fast is not None:
             arrays = [np.ascontiguousarray(a) for a in params.operands()]
             for_each(lambda task: fast(task, *arrays), self.fine.tasks(block_compiled.CHUNK), self.threads)
+            if in_carrier and target is not None:
+                with_quiet_nans(target, out.values, out.tensor_scale)
             return
         for_each(
             lambda task: self.elements(task, params.part(task), sink, out), self.fine.tasks(CHUNK), self.threads
@@ -468,6 +470,8 @@ class _Run:
             fast(task, factors, out.values)
 
         for_each(work, self.fine.tasks(block_compiled.CHUNK), self.threads)
+        if in_carrier:
+            with_quiet_nans(target, out.values, out.tensor_scale)
         return True
 
     def task_by_task(self, sink: Sink, out: Encoded, target: Array | None, in_carrier: bool) -> None:
@@ -501,6 +505,8 @@ class _Run:
             fast(task, operand, out.values)
 
         for_each(work, self.fine.tasks(CHUNK if fast is None else block_compiled.CHUNK), self.threads)
+        if in_carrier and target is not None and fast is not None and steps is None:
+            with_quiet_nans(target, out.values, None)
 
     def fast_elements(self, kind: str, out: Encoded, target: Array | None, in_carrier: bool) -> Any:
         """The compiled loops for the elements, or None."""
@@ -544,6 +550,12 @@ def tensor_scale_of(plan: BlockPlan, tensor: Any) -> np.float32 | None:
     """The tensor scale that a rule derives from the tensor's amax."""
     assert plan.format.scale_rule.binary32 is not None
     return plan.format.scale_rule.binary32(plan.format, np.zeros(0, f32), tensor).tensor_scale
+
+
+def with_quiet_nans(values: Array, scales: Array, tensor_scale: np.float32 | None) -> None:
+    """Clear the sign that the NaN of 0 × infinity has on some processors, where a scale is infinite."""
+    if not np.isfinite(scales).all() or (tensor_scale is not None and not np.isfinite(tensor_scale)):
+        values[np.isnan(values)] = np.nan
 
 
 def for_each(work: Callable[[Task], None], tasks: list[Task], threads: int) -> None:

@@ -137,7 +137,10 @@ def layout_of(shape: tuple[int, ...], fmt: BlockFormat, axis: Axis) -> Layout:
     counts = {i: 1 if k == WHOLE_AXIS else -(-shape[i] // k) for i, k in zip(axes, fmt.block, strict=True)}
     scales = tuple(counts.get(i, n) for i, n in enumerate(shape))
     if len(axes) == 1 and axes[0] == ndim - 1:
-        return Layout(shape, axes[0], tuple(range(ndim)), 1, prod(shape[:-1]), shape[-1], 1, sizes[0], scales)
+        rows, columns = prod(shape[:-1]), shape[-1]
+        if columns % sizes[0] == 0:  # no block is short: one long row
+            rows, columns = min(rows, 1), rows * columns
+        return Layout(shape, axes[0], tuple(range(ndim)), 1, rows, columns, 1, sizes[0], scales)
     if len(axes) == 1:
         i = axes[0]
         return Layout(

@@ -41,7 +41,8 @@ def make(kind: str, *options: Any) -> Any:
 
 # ---- amax ------------------------------------------------------------------------------------------------------
 
-TILE = 16384  # elements that a task treats at a time, so that buffers stay in the first-level cache
+TILE = 1 << 14  # elements whose scales are found together; operand and result stay in the second-level cache
+PIECE = 1 << 13  # elements that loops over buffers treat at a time; all buffers stay in the first-level cache
 
 
 def _amax_rows(g: int) -> Any:
@@ -145,18 +146,17 @@ def _tensor_scales(amax, by, inverse_by, p, table, codes, values, factors, o0, o
 
 def _spreader(g: int, *name: Any) -> Any:
     """A function that repeats each of some numbers for the elements of its block."""
+    fill: Any = lanes.block_fill(g) if g else None
 
-    def spread(numbers, size, out):
-        if g:
-            blocks = out.reshape(-1, g)
-            for b in range(numbers.size):
-                for e in range(g):
-                    blocks[b, e] = numbers[b]
-        else:
-            for b in range(numbers.size):
-                out[b * size : (b + 1) * size] = numbers[b]
+    def known(numbers, size, out):
+        for b in range(numbers.size):
+            fill(out, b * g, numbers[b])
 
-    return inner(spread, "spread", g, *name)
+    def any_size(numbers, size, out):
+        for b in range(numbers.size):
+            out[b * size : (b + 1) * size] = numbers[b]
+
+    return inner(known if g else any_size, "spread", g, *name)
 
 
 # ---- elements --------------------------------------------------------------------------------------------------
@@ -254,28 +254,10 @@ def _offset_pieces(kind: str, in_carrier: bool, way: str, randomly: bool) -> tup
     return inner(quick_elements, "quickly", *name), inner(careful_elements, "carefully", *name)
 
 
-def _offset(kind: str, in_carrier: bool, way: str, g: int, columns: bool, randomly: bool) -> Any:
-    """Elements under power-of-two scales.
-
-    p are the parameters of the fast rounding, for exponents from low to high; q those of the slow one,
-    which gives codes, and values by a table.
-    """
+def _offset_blocks(kind: str, in_carrier: bool, way: str, g: int, randomly: bool) -> Any:
+    """A function that writes some blocks of a row, in pieces as long as all their exponents allow."""
     quickly, carefully = _offset_pieces(kind, in_carrier, way, randomly)
     spread = _spreader(g, "int32")
-
-    def along_columns(x, out, numbers, shifts, p, q, finite, low, high, table, mask, a, size, o0, o1, r0, r1, c0, c1):
-        for o in range(o0, o1):
-            for r in range(r0, r1):
-                shift = shifts[o, r // a, c0:c1]
-                least, most = shift[0], shift[0]
-                for j in range(shift.size):
-                    least, most = min(least, shift[j]), max(most, shift[j])
-                source, target = x[o, r, c0:c1], out[o, r, c0:c1]
-                words = numbers[o, r, c0:c1]
-                if low <= least and most <= high:
-                    quickly(source, target, words, shift, p, finite)
-                else:
-                    carefully(source, target, words, shift, q, table, mask)
 
     def blocks(row, result, words, b, shift, every, p, q, finite, low, high, table, mask, size):
         start, stop = b * size, min((b + shift.size) * size, row.size)
@@ -294,10 +276,34 @@ def _offset(kind: str, in_carrier: bool, way: str, g: int, columns: bool, random
             else:
                 carefully(row[start:stop], result[start:stop], words[start:stop], part, q, table, mask)
 
-    blocks = inner(blocks, "blocks", kind, in_carrier, way, g, randomly)
+    return inner(blocks, "blocks", kind, in_carrier, way, g, randomly)
+
+
+def _offset(kind: str, in_carrier: bool, way: str, g: int, columns: bool, randomly: bool) -> Any:
+    """Elements under power-of-two scales.
+
+    p are the parameters of the fast rounding, for exponents from low to high; q those of the slow one,
+    which gives codes, and values by a table.
+    """
+    quickly, carefully = _offset_pieces(kind, in_carrier, way, randomly)
+    blocks = _offset_blocks(kind, in_carrier, way, g, randomly)
+
+    def along_columns(x, out, numbers, shifts, p, q, finite, low, high, table, mask, a, size, o0, o1, r0, r1, c0, c1):
+        for o in range(o0, o1):
+            for r in range(r0, r1):
+                shift = shifts[o, r // a, c0:c1]
+                least, most = shift[0], shift[0]
+                for j in range(shift.size):
+                    least, most = min(least, shift[j]), max(most, shift[j])
+                source, target = x[o, r, c0:c1], out[o, r, c0:c1]
+                words = numbers[o, r, c0:c1]
+                if low <= least and most <= high:
+                    quickly(source, target, words, shift, p, finite)
+                else:
+                    carefully(source, target, words, shift, q, table, mask)
 
     def along_rows(x, out, numbers, shifts, p, q, finite, low, high, table, mask, a, size, o0, o1, r0, r1, c0, c1):
-        per = max(1, TILE // size)
+        per = max(1, PIECE // size)
         every = np.empty(per * size, np.int32)
         for o in range(o0, o1):
             for r in range(r0, r1):
@@ -311,9 +317,8 @@ def _offset(kind: str, in_carrier: bool, way: str, g: int, columns: bool, random
 
 
 def _whole(kind: str, in_carrier: bool, way: str, g: int, randomly: bool) -> Any:
-    """`amax`, `steps` and `offset` of blocks in a row, tile by tile, so that all of it stays in the nearest cache."""
-    quickly, carefully = _offset_pieces(kind, in_carrier, way, randomly)
-    spread, largest = _spreader(g, "int32"), lanes.block_maximum(g)
+    """`amax`, `steps` and `offset` of blocks in a row, tile by tile."""
+    blocks, largest = _offset_blocks(kind, in_carrier, way, g, randomly), lanes.block_maximum(g)
 
     def amaxes(row, start, limit, most):
         for b in range(most.size):
@@ -325,42 +330,39 @@ def _whole(kind: str, in_carrier: bool, way: str, g: int, randomly: bool) -> Any
         x, out, numbers, limit, step, special, special_shifts, codes, p, q, finite, low, high, table, mask, a, size,
         o0, o1, r0, r1, c0, c1,
     ):  # fmt: skip
-        per = TILE // g
-        every, most, shifts = np.empty(per * g, np.int32), np.empty(per, np.int32), np.empty(per, np.int32)
+        tile, per = TILE // g, PIECE // g
+        every, most, shifts = np.empty(per * g, np.int32), np.empty(tile, np.int32), np.empty(tile, np.int32)
         for o in range(o0, o1):
             for r in range(r0, r1):
-                for b in range(c0, c1, per):
-                    n = min(per, c1 - b)
-                    start = b * g
-                    amaxes(x[o, r], start, limit, most[:n])
-                    shift = shifts[:n]
-                    steps_of_row(most[:n], step, special, special_shifts, codes[o, r, b : b + n], shift)
-                    least, greatest = shift[0], shift[0]
-                    for j in range(n):
-                        least, greatest = min(least, shift[j]), max(greatest, shift[j])
-                    spread(shift, g, every[: n * g])
-                    row, result = x[o, r, start : start + n * g], out[o, r, start : start + n * g]
-                    words = numbers[o, r, start : start + n * g]
-                    if low <= least and greatest <= high:
-                        quickly(row, result, words, every[: n * g], p, finite)
-                    else:
-                        for j in range(n):
-                            part = slice(j * g, (j + 1) * g)
-                            if low <= shift[j] <= high:
-                                quickly(row[part], result[part], words[part], every[part], p, finite)
-                            else:
-                                carefully(row[part], result[part], words[part], every[part], q, table, mask)
+                row, result, words = x[o, r], out[o, r], numbers[o, r]
+                for b in range(c0, c1, tile):
+                    n = min(tile, c1 - b)
+                    amaxes(row, b * g, limit, most[:n])
+                    steps_of_row(most[:n], step, special, special_shifts, codes[o, r, b : b + n], shifts[:n])
+                    for j in range(0, n, per):
+                        shift = shifts[j : min(j + per, n)]
+                        blocks(row, result, words, b + j, shift, every, p, q, finite, low, high, table, mask, g)
 
     return along_rows
 
 
-def _scaled(in_carrier: bool, divides: bool, g: int, columns: bool) -> Any:
+def _scaled(in_carrier: bool, divides: bool, even: bool, g: int, columns: bool) -> Any:
     """Float elements multiplied or divided in binary32 before they are rounded; values are (v s) t, or (v s) / t.
 
-    `how` says how the tensor scale t takes part: 0 not, 1 multiplied, 2 divided by.
+    `how` says how the tensor scale t takes part: 0 not, 1 multiplied, 2 divided by. `even` is for formats
+    without NaN and infinity under ties to even and saturation, where a NaN becomes the largest value.
     """
     rules, parameters = unpackers("float", lane32)
     kernel = quantize_float if in_carrier else encode_float
+    saturating = quantize_saturating if in_carrier else encode_saturating
+
+    @njit(forceinline=True)
+    def one(bits, target, results, mode):
+        if even:
+            nan = (bits & MAGNITUDE) > 0x7F800000
+            number = lanes.where(nan, lane32(0x7F800000), bits)
+            return saturating(number, None, BINARY32, target, lane32(0), EVEN, lanes)
+        return kernel(bits, None, BINARY32, target, results, mode, False, lanes)
 
     def scaled_piece(x, out, operand, scale, tensor, how, p, met, rounded):
         # Loops over buffers in the cache, each of one type.
@@ -372,7 +374,7 @@ def _scaled(in_carrier: bool, divides: bool, g: int, columns: bool) -> Any:
         if in_carrier:
             patterns = rounded.view(np.int32)
             for e in range(patterns.size):
-                patterns[e] = plain(kernel(lane32(bits[e]), None, BINARY32, target, results, mode, False, lanes))
+                patterns[e] = plain(one(lane32(bits[e]), target, results, mode))
             if how == 1:
                 for e in range(rounded.size):
                     out[e] = rounded[e] * scale[e] * tensor
@@ -384,9 +386,9 @@ def _scaled(in_carrier: bool, divides: bool, g: int, columns: bool) -> Any:
                     out[e] = rounded[e] * scale[e]
         else:
             for e in range(bits.size):
-                out[e] = plain(kernel(lane32(bits[e]), None, BINARY32, target, results, mode, False, lanes))
+                out[e] = plain(one(lane32(bits[e]), target, results, mode))
 
-    piece, spread = inner(scaled_piece, "scaled", in_carrier, divides), _spreader(g, "float32")
+    piece, spread = inner(scaled_piece, "scaled", in_carrier, divides, even), _spreader(g, "float32")
 
     def along_columns(x, out, operands, scales, tensor, how, p, a, size, o0, o1, r0, r1, c0, c1):
         met, rounded = np.empty(c1 - c0, np.float32), np.empty(c1 - c0, np.float32)
@@ -398,7 +400,7 @@ def _scaled(in_carrier: bool, divides: bool, g: int, columns: bool) -> Any:
                 )  # fmt: skip
 
     def along_rows(x, out, operands, scales, tensor, how, p, a, size, o0, o1, r0, r1, c0, c1):
-        per = max(1, TILE // size)
+        per = max(1, PIECE // size)
         width = per * size
         met, rounded = np.empty(width, np.float32), np.empty(width, np.float32)
         operand, scale = np.empty(width, np.float32), np.empty(width, np.float32)
@@ -459,7 +461,7 @@ def _divided(kind: str, in_carrier: bool, general: bool, g: int, columns: bool) 
                 piece(x[o, r, c0:c1], out[o, r, c0:c1], scales[o, r // a, c0:c1], p, nan, met, rounded)
 
     def along_rows(x, out, scales, p, nan, a, size, o0, o1, r0, r1, c0, c1):
-        per = max(1, TILE // size)
+        per = max(1, PIECE // size)
         width = per * size
         met, rounded, scale = np.empty(width, np.float64), np.empty(width, np.float64), np.empty(width, np.float32)
         for o in range(o0, o1):
@@ -478,30 +480,59 @@ def _divided(kind: str, in_carrier: bool, general: bool, g: int, columns: bool) 
 # ---- decoding --------------------------------------------------------------------------------------------------
 
 
-def _decode(g: int, columns: bool) -> Any:
-    """values[code] × scale (× or / the tensor scale), where the first product is exact or the last operation."""
+def _decode(regular: bool, g: int, columns: bool) -> Any:
+    """value of code × scale (× or / the tensor scale), where the first product is exact or the last operation.
 
-    def decoded_piece(codes, out, scale, table, mask, tensor, how):
+    Values come from a table; those of a `regular` float are put together, which is faster than gathering:
+    subnormals are integers in units of the least, normal values have the fields of a binary32.
+    """
+
+    def decoded_piece(codes, out, scale, table, facts, tensor, how, values):
+        if regular:
+            quantum = table[1]
+            magnitude_mask, smallest_normal = np.int32(facts[1]), np.int32(facts[2])
+            up, rebias, largest = np.int32(facts[3]), np.int32(facts[4]), np.int32(facts[5])
+            infinity, sign = np.int32(facts[6]), np.int32(facts[7])
+            patterns = values.view(np.int32)
+            for e in range(values.size):
+                magnitude = np.int32(codes[e]) & magnitude_mask
+                values[e] = np.float32(magnitude) * quantum
+            for e in range(patterns.size):
+                code = lane32(codes[e])
+                magnitude = code & magnitude_mask
+                normal = (magnitude << up) + rebias
+                special = lanes.where(magnitude == infinity, lane32(0x7F800000), lane32(0x7FC00000))
+                found = lanes.where(magnitude < smallest_normal, lane32(patterns[e]), normal)
+                found = lanes.where(magnitude > largest, special, found)
+                negative = ((code >> sign) & 1) << 31
+                patterns[e] = plain(lanes.where(found == 0x7FC00000, found, found | negative))
+        else:
+            for e in range(values.size):
+                values[e] = table[codes[e] & facts[0]]
         if how == 1:
             for e in range(out.size):
-                out[e] = table[codes[e] & mask] * scale[e] * tensor
+                out[e] = values[e] * scale[e] * tensor
         elif how == 2:
             for e in range(out.size):
-                out[e] = table[codes[e] & mask] * scale[e] / tensor
+                out[e] = values[e] * scale[e] / tensor
         else:
             for e in range(out.size):
-                out[e] = table[codes[e] & mask] * scale[e]
+                out[e] = values[e] * scale[e]
 
-    piece, spread = inner(decoded_piece, "decoded"), _spreader(g, "float32")
+    piece, spread = inner(decoded_piece, "decoded", regular), _spreader(g, "float32")
 
-    def along_columns(codes, out, scales, table, mask, tensor, how, a, size, o0, o1, r0, r1, c0, c1):
+    def along_columns(codes, out, scales, table, facts, tensor, how, a, size, o0, o1, r0, r1, c0, c1):
+        values = np.empty(PIECE, np.float32)
         for o in range(o0, o1):
             for r in range(r0, r1):
-                piece(codes[o, r, c0:c1], out[o, r, c0:c1], scales[o, r // a, c0:c1], table, mask, tensor, how)
+                for c in range(c0, c1, PIECE):
+                    stop = min(c + PIECE, c1)
+                    scale = scales[o, r // a, c:stop]
+                    piece(codes[o, r, c:stop], out[o, r, c:stop], scale, table, facts, tensor, how, values[: stop - c])
 
-    def along_rows(codes, out, scales, table, mask, tensor, how, a, size, o0, o1, r0, r1, c0, c1):
-        per = max(1, TILE // size)
-        scale = np.empty(per * size, np.float32)
+    def along_rows(codes, out, scales, table, facts, tensor, how, a, size, o0, o1, r0, r1, c0, c1):
+        per = max(1, PIECE // size)
+        scale, values = np.empty(per * size, np.float32), np.empty(per * size, np.float32)
         for o in range(o0, o1):
             for r in range(r0, r1):
                 row, result = codes[o, r], out[o, r]
@@ -509,6 +540,6 @@ def _decode(g: int, columns: bool) -> Any:
                     blocks = min(per, c1 - b)
                     start, stop = b * size, min((b + blocks) * size, row.size)
                     spread(scales[o, r // a, b : b + blocks], size, scale[: blocks * size])
-                    piece(row[start:stop], result[start:stop], scale, table, mask, tensor, how)
+                    piece(row[start:stop], result[start:stop], scale, table, facts, tensor, how, values[: stop - start])
 
     return along_columns if columns else along_rows

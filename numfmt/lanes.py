@@ -171,3 +171,24 @@ def block_maximum(size: int) -> Any:
         return types.int32(array, types.int64, types.int64, types.int64), generate
 
     return maximum_of_block
+
+
+def block_fill(size: int) -> Any:
+    """A function of (array of 32-bit elements, start, value) that stores the value `size` times from start on."""
+
+    @intrinsic
+    def fill_block(typing_context: Any, array: Any, start: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            element = context.get_data_type(sig.args[2])
+            vector, lanes = ir.VectorType(element, size), ir.VectorType(ir.IntType(32), size)
+            made = context.make_array(sig.args[0])(context, builder, args[0])
+            nothing = ir.Constant(vector, ir.Undefined)
+            one = builder.insert_element(nothing, args[2], ir.IntType(32)(0))
+            every = builder.shuffle_vector(one, nothing, ir.Constant(lanes, [0] * size))
+            at = builder.bitcast(builder.gep(made.data, [args[1]]), vector.as_pointer())
+            builder.store(every, at, align=4)
+            return context.get_dummy_value()
+
+        return types.none(array, types.int64, array.dtype), generate
+
+    return fill_block

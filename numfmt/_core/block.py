@@ -98,7 +98,7 @@ def quotient(bits, divisor, carrier, *, xp):
     field = field - (divisor >> carrier.trailing) + carrier.bias + 1  # q is (m << 22) / d
     # Beyond the carrier every format that a block may have for elements is at its end already.
     packed = pack(q, xp.minimum(field, 2 * carrier.bias), carrier, xp=xp)
-    packed = xp.minimum(xp.maximum(packed, 1), carrier.infinity - 1)
+    packed = xp.maximum(packed, 1)
     packed = xp.where(m == 0, m, packed)
     packed = xp.where(magnitude >= carrier.infinity, magnitude, packed)
     return packed | (bits & ~carrier.magnitude_mask)
