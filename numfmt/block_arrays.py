@@ -15,20 +15,17 @@ from .block_engine import (
     CHUNK,
     BlockPlan,
     Combine,
-    Encoded,
     Operand3,
     combine_compressed_tensors,
     combine_exactly,
     combine_modelopt,
     combine_transformer_engine,
     decoded,
-    encode_blocks,
-    for_each,
     part_of,
     put_part,
-    with_quiet_nans,
 )
 from .block_layout import Axis, Layout, Task, layout_of
+from .block_run import Encoded, encode_blocks, for_each, with_quiet_nans
 from .blocks import BlockFormat, precision
 from .packed_codes import PackedCodes
 from .plans import resolve

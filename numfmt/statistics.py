@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from .arrays import decode, encode
 from .block_arrays import BlockArray, scale_values
-from .block_engine import for_each
 from .block_layout import Axis, Layout, Task
+from .block_run import for_each
 from .blocks import BlockFormat
 from .formats import Format
 from .named_blocks import get_format

@@ -253,9 +253,9 @@ def html_of(report: Report) -> str:
 </div>
 <p>saturated: share of elements beyond the largest element × scale · last bin: share whose code is the largest ·
 underflow: share of all elements that were not zero and became zero · scale clamped: share of blocks whose scale is
-at an end of its format · slope: ⟨x, q⟩ / ⟨x, x⟩ · max error: largest |x − q| · NaN, Inf: elements that are, or became, one;
-no other number counts them. Bars are shares of the largest number of their column, those of bytes of the bytes
-before.</p>
+at an end of its format · slope: ⟨x, q⟩ / ⟨x, x⟩ · max error: largest |x − q| · NaN, Inf: elements that are, or
+became, one; no other number counts them. Bars are shares of the largest number of their column, those of bytes of the
+bytes before.</p>
 </body>
 </html>
 """
