@@ -214,6 +214,8 @@ def _offset(fmt: BlockFormat, rules: Rules, work: Work, scales: Array | None = N
         way = "even" if rules.rounding is Rounding.TIES_TO_EVEN else "saturating"
         if work.largest_holds_infinity is not None:
             high = min(high, work.largest_holds_infinity - 1)
+    if way == "general" and work.in_carrier and not _shifts_alike(fmt, rules, work.numbers_only):
+        low, high = 1, 0
     randomly = work.numbers is not None
     table = decode_table(fmt.element, BINARY64).view(np.float64)
     numbers = work.patterns if work.numbers is None else work.numbers.view(np.int32)
@@ -256,6 +258,16 @@ def _fast_shifts(fmt: BlockFormat, in_carrier: bool) -> tuple[int, int]:
     if not in_carrier:
         return lowest - element.emin, 2 * BINARY32.bias
     return lowest - emax_of(element.min_positive), BINARY32.bias - element.emax
+
+
+def _shifts_alike(fmt: BlockFormat, rules: Rules, numbers_only: bool) -> bool:
+    """Whether special results shift with the scale for both signs or for none, as `shifted_values` takes them."""
+    element = fmt.element
+    if isinstance(element, FixedFormat):
+        return True
+    one_sided = rules.rounding.stays_inside(False) or rules.rounding.stays_inside(True)
+    finite = rules.overflow in (Overflow.SATURATE, Overflow.PROPAGATE)
+    return (element.has_nan or numbers_only) and (finite or not one_sided)
 
 
 def _finite_ends(fmt: BlockFormat, rules: Rules) -> Array:

@@ -73,7 +73,33 @@ def test_loops_of_rules(element, rule):
     name = f"block({element}, scale=e8m0, size=32, rule={rule})"
     x = operand(name, 1)
     assert_same(*both(lambda: nf.encode(x, name)))
-    assert_same(*both(lambda: nf.quantize(x, name, axis=0)))
+    for axis in (-1, 0):
+        assert_same(*both(lambda axis=axis: nf.quantize(x, name, axis=axis)))
+
+
+@numba
+@pytest.mark.parametrize("name", ["mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2"])
+@pytest.mark.parametrize("overflow", ["infinity", "nan", "propagate"])
+@pytest.mark.parametrize("rounding", ["ties_to_even", "toward_zero", "toward_positive", "toward_negative", "to_odd"])
+def test_loops_where_overflow_has_a_symbol(name, overflow, rounding):
+    if overflow == "nan" and not nf.get_format(name).element.has_nan:
+        return
+    x = np.concatenate([operand(name, 3), np.float32([[1.9, -1.9, 1.99, -1.99] * 24])])
+    for axis in (-1, 0):
+        assert_same(*both(lambda axis=axis: nf.quantize(x, name, axis=axis, overflow=overflow, rounding=rounding)))
+
+
+@numba
+@pytest.mark.parametrize("rule", ["rule=floor, nonfinite=propagate_elements", "rule=p3109"])
+@pytest.mark.parametrize("element", ["e2m1", "e3m2", "e5m2", "s2f6"])
+def test_loops_where_nan_is_an_element(element, rule):
+    name = f"block({element}, scale=e8m0, size=32, {rule})"
+    x = np.random.default_rng(5).standard_normal((70, 64)).astype(np.float32)
+    x[::3, 5] = np.nan
+    x[1::3, 7] = -np.inf
+    for axis in (-1, 0):
+        assert_same(*both(lambda axis=axis: nf.quantize(x, name, axis=axis)))
+        assert_same(*both(lambda axis=axis: nf.encode(x, name, axis=axis)))
 
 
 @numba

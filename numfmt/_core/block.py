@@ -85,7 +85,7 @@ def quotient(bits, divisor, carrier, *, xp):
 
     Args:
         bits: integer array of patterns of a 64-bit carrier.
-        divisor: integer array of patterns of positive finite values of at most 24 significant bits.
+        divisor: integer array of patterns of positive normal values of at most 24 significant bits.
     """
     _, magnitude, field, m = unpack(bits, carrier, xp=xp)
     m, field = normalize(m, field, carrier, xp=xp)

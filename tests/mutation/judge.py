@@ -203,7 +203,7 @@ STRICT = SimpleNamespace(where=_strict_where, minimum=_extreme(np.minimum, min),
 class Case:
     """One call of a kernel, and what it has to give."""
 
-    kernel: str  # "float", "gapped", "fixed", "table", "decode float", "decode fixed" or "threefry"
+    kernel: str  # "float", "gapped", "fixed", "table", "decode float", "decode fixed", "threefry" or one of BLOCK
     format: str
     bits: int  # of the carrier
     engine: str
@@ -216,10 +216,13 @@ class Case:
     random: Any = None
     count: int | None = None  # N
     wrap_bits: int = 0
+    by: Any = None  # exponents of the elements' scales, or their divisors
+    finite: tuple[int, int] = (1, 1)  # whether overflow, and infinity, become finite values
 
     def __str__(self) -> str:
         """What kind of a call it is, in one line."""
         verb = "decode" if self.kernel.startswith("decode") else "quantize" if self.in_carrier else "encode"
+        verb = f"{self.kernel}: {verb}" if self.kernel in BLOCK else verb
         options = [self.rounding, self.overflow, self.platform, self.count and f"N={self.count}"]
         options += [f"wrap_bits={self.wrap_bits}" if self.wrap_bits else None]
         return " ".join([verb, self.format[:50], *(str(o) for o in options if o), f"binary{self.bits}", self.engine])
@@ -235,12 +238,17 @@ def check(case: Case) -> str | None:
     return _compare(case, answer(case))
 
 
+Call = Callable[[Any, Any, Any, Any], Any]  # of operands, random numbers, `by` and a namespace
+
+
 def answer(case: Case) -> Any:
     """What the imported numfmt gives."""
     from numfmt import carriers, engines, plans
     from numfmt._core import parameters
 
     carrier = {32: parameters.BINARY32, 64: parameters.BINARY64, 256: carriers.BINARY256}[case.bits]
+    if case.kernel == "block quotient":
+        return _up_to_the_end(_run(case, _quotient_call(carrier)))
     fmt = _format(case.format)
     if case.kernel.startswith("decode"):
         if not carriers.holds(carrier, fmt):
@@ -248,7 +256,7 @@ def answer(case: Case) -> Any:
         plan = (
             plans.source_plan(fmt, carrier) if case.kernel == "decode float" else plans.fixed_grid(fmt, None, carrier)
         )
-        call: Callable[[Any, Any, Any], Any] = lambda codes, _, xp: engines.decode(codes, carrier, plan, xp)  # noqa: E731
+        call: Call = lambda codes, _, __, xp: engines.decode(codes, carrier, plan, xp)  # noqa: E731
     else:
         rules = plans.resolve(fmt, case.rounding, case.overflow, _platform(case.platform), case.count, case.wrap_bits)
         found = (plans.quantize_plan if case.in_carrier else plans.encode_plan)(fmt, rules, carrier)
@@ -258,20 +266,66 @@ def answer(case: Case) -> Any:
             entries = found.parameters._asdict()
             arrays = {n: StrictTable(e, case.bits) for n, e in entries.items() if isinstance(e, np.ndarray | list)}
             found = replace(found, parameters=found.parameters._replace(**arrays))
-        call = lambda patterns, random, xp: engines.apply(found, patterns, random, case.in_carrier, xp)  # noqa: E731
+        if case.kernel in BLOCK:
+            call = _block_call(case, found, carrier)
+        else:
+            call = lambda patterns, random, _, xp: engines.apply(found, patterns, random, case.in_carrier, xp)  # noqa: E731
     return _run(case, call)
 
 
-def _run(case: Case, call: Callable[[Any, Any, Any], Any]) -> Any:
+def _block_call(case: Case, plan: Any, carrier: Any) -> Call:
+    """A kernel of block.py, or one of a scalar format whose parameters block.py moves."""
+    from numfmt._core import block, fixed
+    from numfmt._core import float as floating
+
+    p, results, mode = plan.parameters, plan.results, plan.mode
+    saturating = block.quantize_saturating if case.in_carrier else block.encode_saturating
+
+    def saturated(x: Any, random: Any, shift: Any, xp: Any) -> Any:
+        return saturating(x, random, carrier, p, shift, mode, xp=xp)
+
+    def codes(x: Any, random: Any, shift: Any, xp: Any) -> Any:
+        general = case.kernel == "block slow"
+        return floating.encode(x, random, carrier, block.shifted_target(p, shift), results, mode, general, xp=xp)
+
+    def values(x: Any, random: Any, shift: Any, xp: Any) -> Any:
+        moved, ends = block.shifted_values(p, results, shift, carrier, *case.finite)
+        return floating.quantize(x, random, carrier, moved, ends, mode, False, xp=xp)
+
+    def fixed_point(x: Any, random: Any, shift: Any, xp: Any) -> Any:
+        grid = block.shifted_grid(p, shift)
+        made = fixed.encode(x, random, carrier, grid, results, mode, xp=xp)
+        return fixed.decode(made, carrier, grid, xp=xp) if case.in_carrier else made
+
+    calls = {"block saturating": saturated, "block fixed": fixed_point}
+    return calls.get(case.kernel, values if case.in_carrier else codes)
+
+
+def _quotient_call(carrier: Any) -> Call:
+    from numfmt._core import block
+
+    return lambda x, _, divisor, xp: block.quotient(x, divisor, carrier, xp=xp)
+
+
+def _up_to_the_end(patterns: Any) -> Array:
+    """Finite values of binary64 beyond 2**1021 as that: `quotient` leaves open what it gives there."""
+    patterns = np.array(patterns, object) if isinstance(patterns, list) else patterns
+    end, infinity, mask = pattern(power_of_two(1021), 64), pattern("inf", 64), 2**63 - 1
+    magnitude = patterns & mask
+    return np.where((magnitude > end) & (magnitude < infinity), end | (patterns & ~mask), patterns)
+
+
+def _run(case: Case, call: Call) -> Any:
     from numfmt import engines
 
     if case.engine == "python":
-        words = [None] * len(case.operands) if case.random is None else case.random
-        return [call(int(p), r, engines.PYTHON) for p, r in zip(case.operands, words, strict=True)]
+        nothing = [None] * len(case.operands)
+        words, by = nothing if case.random is None else case.random, nothing if case.by is None else case.by
+        return [call(int(p), r, b, engines.PYTHON) for p, r, b in zip(case.operands, words, by, strict=True)]
     if case.engine == "numpy":
-        return call(case.operands, case.random, engines.NUMPY)
-    random = None if case.random is None else strict(case.random, case.bits)
-    return call(strict(case.operands, case.bits), random, STRICT).value
+        return call(case.operands, case.random, case.by, engines.NUMPY)
+    random, by = (None if array is None else strict(array, case.bits) for array in (case.random, case.by))
+    return call(strict(case.operands, case.bits), random, by, STRICT).value
 
 
 def _compare(case: Case, got: Any) -> str | None:
@@ -286,6 +340,7 @@ def _compare(case: Case, got: Any) -> str | None:
         return None
     i, mask = wrong[0], 2**case.bits - 1
     word = "" if case.random is None else f" with {int(case.random[i]) & 0xFFFFFFFF:#x}"
+    word += "" if case.by is None else f" by {int(case.by[i]):#x}" if case.bits == 64 else f" at 2**{int(case.by[i])}"
     return f"{int(case.operands[i]) & mask:#x}{word} gives {int(got[i]) & mask:#x} instead of {int(case.expected[i]) & mask:#x}"
 
 
@@ -314,6 +369,9 @@ OWN: dict[str, dict[str, Any]] = {
     "special codes": {"nan": (5, 5), "infinity": (7, 8), "zero": (9, 10)},
     "lowest away": {"lowest_away": True},
 }
+
+# csrc/kernels.cu of bitsandbytes, dQuantizeFP4: constants of binary32 that magnitudes are compared with.
+BITSANDBYTES = (0.00260417, 0.0859375, 0.20833333, 0.29166667, 0.4166667, 0.583333, 0.8333333)
 
 
 def forget() -> None:
@@ -718,8 +776,25 @@ class Suite:
                 self._add(name, judge, "float", 32, operands, onnx, None, None, platform="onnx")
         for name in ("e4m3fn", "int8", "uint8", "float(e=4, m=3, subnormals=none)"):
             self._add_special_codes(name)
+        self._add_bitsandbytes()
         for name in ("e4m3fn", "e8m0", "hif4_scale_e6m2"):
             self._add_lowest_away(name)
+
+    def _add_bitsandbytes(self) -> None:
+        """fp4_bnb: as many magnitudes as |x| exceeds constants, and a sign unless x is a zero; NaN becomes zero."""
+        judge = oracle.get("fp4_bnb")
+        assert isinstance(judge, oracle.CodebookFormat)
+        codes = sorted(range(8), key=lambda code: judge.values[code])
+        limits = [Fraction(float(np.float32(c))) for c in BITSANDBYTES]
+        for bits in (32, 64):
+            at = [pattern(limit, bits) + d for limit in limits for d in (-1, 0, 1)]
+            operands = sorted({*directed(judge, bits), *at, *(p + (1 << (bits - 1)) for p in at)})
+            expected = []
+            for p, v in zip(operands, reals(operands, bits), strict=True):
+                size = abs(v) if isinstance(v, Fraction) else 0 if v in ("nan", "-0") else 1
+                code = codes[sum(size > limit for limit in limits)]
+                expected.append(code + 8 * (p >> (bits - 1) if size else 0))
+            self._add("fp4_bnb", judge, "table", bits, operands, expected, None, None, platform="bitsandbytes")
 
     def _add_special_codes(self, name: str) -> None:
         found, rule = FORMATS[name], OWN["special codes"]
@@ -779,8 +854,10 @@ def _wide(x: Array) -> list[int]:
 
 
 # Which cases a change in a file can touch.
+BLOCK = ("block float", "block slow", "block saturating", "block fixed", "block quotient")  # judge_blocks.py makes them
 KERNELS = {
-    "fixed.py": ("fixed", "decode fixed"),
+    "block.py": BLOCK,
+    "fixed.py": ("fixed", "decode fixed", "block fixed"),
     "gapped.py": ("gapped",),
     "table.py": ("table",),
     "threefry.py": ("threefry",),

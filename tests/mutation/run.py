@@ -1,4 +1,4 @@
-"""Mutation test: change numfmt/_core in one place, and see that the fast subset of judge.py notices.
+"""Mutation test: change numfmt/_core in one place, and see that judge.py and judge_blocks.py notice.
 
     python tests/mutation/run.py                       all mutants (4 minutes on two cores)
     python tests/mutation/run.py --only rounding.py    of one file, one function (float.locate) or one id
@@ -6,8 +6,8 @@
     python tests/mutation/run.py --verify              also compare survivors with numfmt on sweeps (10 minutes)
     python tests/mutation/run.py --change rounding.py "(mask >> 1) + up" "mask >> 1"       a mutant of your own
 
-A mutant that passes the subset has survived. Either a vector is missing (add a format or operand to
-judge.py), or the code does something needless (simplify it), or the change means the same: then
+A mutant that passes the subset has survived. Either a vector is missing (add a format or operand to the
+judge), or the code does something needless (simplify it), or the change means the same: then
 survivors.toml lists it with the reason. A survivor that is not listed makes the exit code 1.
 """
 
@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []  # run as a file, Python looks beside this one
 
-from tests.mutation import judge, mutants, sweep, workers  # noqa: E402
+from tests.mutation import judge, judge_blocks, mutants, sweep, workers  # noqa: E402
 from tests.mutation.judge import Case  # noqa: E402
 from tests.mutation.mutants import Mutant  # noqa: E402
 
@@ -59,8 +59,8 @@ def _run(options: argparse.Namespace) -> int:
             print(f"{mutant.id:42} {mutant.file}:{mutant.line}:{mutant.column + 1} {mutant.what}: {mutant.after}")
         return 0
     start = time.monotonic()
-    suite = judge.Suite(options.seed, options.formats)
-    cases, seconds = _baseline(suite.cases)
+    every = [*judge.Suite(options.seed, options.formats).cases, *judge_blocks.cases(options.seed, options.formats)]
+    cases, seconds = _baseline(every)
     _say(f"{len(cases)} cases pass on numfmt as it is; {len(chosen)} mutants")
     answers = _judge_all(chosen, cases, options.jobs, 10 + 5 * seconds)
     known = _known()

@@ -32,6 +32,7 @@ FAULTS = {
     "the remainder is forgotten": ("gapped.py", "(twice > middle) | ", "(twice > middle) & "),
     "ties of negatives go up": ("table.py", "xp.where(negative != 0, -away, away)", "away"),
     "-8 overflows": ("fixed.py", "(value < grid.low)", "(value <= grid.low)"),
+    "a scale moves the grid the wrong way": ("block.py", "target.emin + shift", "target.emin - shift"),
     "a wrong constant": ("threefry.py", "0x1BD11BDA", "0x1BD11BDB"),
 }
 HARMLESS = ("rounding.py", "(mask >> 1) + up", "up + (mask >> 1)")
