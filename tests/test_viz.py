@@ -47,6 +47,7 @@ HUGE = [
 
 @pytest.fixture(autouse=True)
 def _close():
+    plt.close("all")  # what examples of docstrings have opened
     yield
     plt.close("all")
 

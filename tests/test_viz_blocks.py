@@ -18,6 +18,7 @@ RULES = {"floor": "mxfp4"} | {rule: f"block(e2m1, rule={rule})" for rule in ("ev
 
 @pytest.fixture(autouse=True)
 def _close():
+    plt.close("all")  # what examples of docstrings have opened
     yield
     plt.close("all")
 

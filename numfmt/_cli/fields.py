@@ -76,8 +76,8 @@ def widths_of(fmt: Format) -> list[tuple[str, int]]:
 def layout_of(fmt: Format) -> str:
     """Field widths as text: 1/4/3 for sign, exponent, trailing significand.
 
-    >>> from numfmt.named import get_format
-    >>> layout_of(get_format("e4m3fn")), layout_of(get_format("q3.4")), layout_of(get_format("nf4"))
+    >>> from numfmt.named import scalar_format
+    >>> layout_of(scalar_format("e4m3fn")), layout_of(scalar_format("q3.4")), layout_of(scalar_format("nf4"))
     ('1/4/3', '1+3.4', '16 values')
     """
     match fmt:
