@@ -26,7 +26,7 @@ from .specials import Rules
 Array = npt.NDArray[Any]
 f32 = np.float32
 
-CHUNK = 1 << 17  # elements of a task: operand and result stay in the second-level cache
+CHUNK = 1 << 18  # elements of a task
 UNROLLED = (16, 32, 64, 128)  # block lengths that have loops of their own
 NAN_SCALE, ZERO_SCALE = -(2**20), 2**20  # as in block_loops.py
 

@@ -42,7 +42,8 @@ def make(kind: str, *options: Any) -> Any:
 # ---- amax ------------------------------------------------------------------------------------------------------
 
 TILE = 1 << 14  # elements whose scales are found together; operand and result stay in the second-level cache
-PIECE = 1 << 13  # elements that loops over buffers treat at a time; all buffers stay in the first-level cache
+PIECE = 1 << 13  # elements whose exponents are spread at a time
+SHORT_PIECE = 1 << 11  # the same for loops over several buffers: all of them stay in the first-level cache
 
 
 def _amax_rows(g: int) -> Any:
@@ -364,56 +365,46 @@ def _scaled(in_carrier: bool, divides: bool, even: bool, g: int, columns: bool) 
             return saturating(number, None, BINARY32, target, lane32(0), EVEN, lanes)
         return kernel(bits, None, BINARY32, target, results, mode, False, lanes)
 
-    def scaled_piece(x, out, operand, scale, tensor, how, p, met, rounded):
-        # Loops over buffers in the cache, each of one type.
+    def scaled_piece(x, out, operand, scale, tensor, how, p):
         mode, results = rules(p)
         target = parameters(p)
-        for e in range(met.size):
-            met[e] = x[e] / operand[e] if divides else x[e] * operand[e]
-        bits = met.view(np.int32)
-        if in_carrier:
-            patterns = rounded.view(np.int32)
-            for e in range(patterns.size):
-                patterns[e] = plain(one(lane32(bits[e]), target, results, mode))
-            if how == 1:
-                for e in range(rounded.size):
-                    out[e] = rounded[e] * scale[e] * tensor
-            elif how == 2:
-                for e in range(rounded.size):
-                    out[e] = rounded[e] * scale[e] / tensor
-            else:
-                for e in range(rounded.size):
-                    out[e] = rounded[e] * scale[e]
+        if not in_carrier:
+            for e in range(out.size):
+                met = x[e] / operand[e] if divides else x[e] * operand[e]
+                out[e] = plain(one(lanes.bits_of(met), target, results, mode))
+        elif how == 1:
+            for e in range(out.size):
+                met = x[e] / operand[e] if divides else x[e] * operand[e]
+                out[e] = lanes.float_of(one(lanes.bits_of(met), target, results, mode)) * scale[e] * tensor
+        elif how == 2:
+            for e in range(out.size):
+                met = x[e] / operand[e] if divides else x[e] * operand[e]
+                out[e] = lanes.float_of(one(lanes.bits_of(met), target, results, mode)) * scale[e] / tensor
         else:
-            for e in range(bits.size):
-                out[e] = plain(one(lane32(bits[e]), target, results, mode))
+            for e in range(out.size):
+                met = x[e] / operand[e] if divides else x[e] * operand[e]
+                out[e] = lanes.float_of(one(lanes.bits_of(met), target, results, mode)) * scale[e]
 
     piece, spread = inner(scaled_piece, "scaled", in_carrier, divides, even), _spreader(g, "float32")
 
     def along_columns(x, out, operands, scales, tensor, how, p, a, size, o0, o1, r0, r1, c0, c1):
-        met, rounded = np.empty(c1 - c0, np.float32), np.empty(c1 - c0, np.float32)
         for o in range(o0, o1):
             for r in range(r0, r1):
-                piece(
-                    x[o, r, c0:c1], out[o, r, c0:c1], operands[o, r // a, c0:c1], scales[o, r // a, c0:c1], tensor,
-                    how, p, met, rounded,
-                )  # fmt: skip
+                operand, scale = operands[o, r // a, c0:c1], scales[o, r // a, c0:c1]
+                piece(x[o, r, c0:c1], out[o, r, c0:c1], operand, scale, tensor, how, p)
 
     def along_rows(x, out, operands, scales, tensor, how, p, a, size, o0, o1, r0, r1, c0, c1):
-        per = max(1, PIECE // size)
-        width = per * size
-        met, rounded = np.empty(width, np.float32), np.empty(width, np.float32)
-        operand, scale = np.empty(width, np.float32), np.empty(width, np.float32)
+        per = max(1, SHORT_PIECE // size)
+        operand, scale = np.empty(per * size, np.float32), np.empty(per * size, np.float32)
         for o in range(o0, o1):
             for r in range(r0, r1):
                 row, result = x[o, r], out[o, r]
                 for b in range(c0, c1, per):
                     blocks = min(per, c1 - b)
                     start, stop = b * size, min((b + blocks) * size, row.size)
-                    n = stop - start
                     spread(operands[o, r // a, b : b + blocks], size, operand[: blocks * size])
                     spread(scales[o, r // a, b : b + blocks], size, scale[: blocks * size])
-                    piece(row[start:stop], result[start:stop], operand, scale, tensor, how, p, met[:n], rounded[:n])
+                    piece(row[start:stop], result[start:stop], operand, scale, tensor, how, p)
 
     return along_columns if columns else along_rows
 
@@ -487,52 +478,46 @@ def _decode(regular: bool, g: int, columns: bool) -> Any:
     subnormals are integers in units of the least, normal values have the fields of a binary32.
     """
 
-    def decoded_piece(codes, out, scale, table, facts, tensor, how, values):
+    @njit(forceinline=True)
+    def value_of(code, quantum, mask, smallest_normal, up, rebias, largest, infinity, sign):
+        magnitude = code & mask
+        subnormal = lanes.bits_of(np.float32(plain(magnitude)) * quantum)
+        special = lanes.where(magnitude == infinity, lane32(0x7F800000), lane32(0x7FC00000))
+        found = lanes.where(magnitude < smallest_normal, subnormal, (magnitude << up) + rebias)
+        found = lanes.where(magnitude > largest, special, found)
+        negative = ((code >> sign) & 1) << 31
+        return lanes.float_of(lanes.where(found == 0x7FC00000, found, found | negative))
+
+    @njit(forceinline=True)
+    def read(codes, e, table, facts):
         if regular:
-            quantum = table[1]
-            magnitude_mask, smallest_normal = np.int32(facts[1]), np.int32(facts[2])
-            up, rebias, largest = np.int32(facts[3]), np.int32(facts[4]), np.int32(facts[5])
-            infinity, sign = np.int32(facts[6]), np.int32(facts[7])
-            patterns = values.view(np.int32)
-            for e in range(values.size):
-                magnitude = np.int32(codes[e]) & magnitude_mask
-                values[e] = np.float32(magnitude) * quantum
-            for e in range(patterns.size):
-                code = lane32(codes[e])
-                magnitude = code & magnitude_mask
-                normal = (magnitude << up) + rebias
-                special = lanes.where(magnitude == infinity, lane32(0x7F800000), lane32(0x7FC00000))
-                found = lanes.where(magnitude < smallest_normal, lane32(patterns[e]), normal)
-                found = lanes.where(magnitude > largest, special, found)
-                negative = ((code >> sign) & 1) << 31
-                patterns[e] = plain(lanes.where(found == 0x7FC00000, found, found | negative))
-        else:
-            for e in range(values.size):
-                values[e] = table[codes[e] & facts[0]]
+            return value_of(
+                lane32(codes[e]), table[1], lane32(facts[1]), lane32(facts[2]), lane32(facts[3]), lane32(facts[4]),
+                lane32(facts[5]), lane32(facts[6]), lane32(facts[7]),
+            )  # fmt: skip
+        return table[codes[e] & facts[0]]
+
+    def decoded_piece(codes, out, scale, table, facts, tensor, how):
         if how == 1:
             for e in range(out.size):
-                out[e] = values[e] * scale[e] * tensor
+                out[e] = read(codes, e, table, facts) * scale[e] * tensor
         elif how == 2:
             for e in range(out.size):
-                out[e] = values[e] * scale[e] / tensor
+                out[e] = read(codes, e, table, facts) * scale[e] / tensor
         else:
             for e in range(out.size):
-                out[e] = values[e] * scale[e]
+                out[e] = read(codes, e, table, facts) * scale[e]
 
     piece, spread = inner(decoded_piece, "decoded", regular), _spreader(g, "float32")
 
     def along_columns(codes, out, scales, table, facts, tensor, how, a, size, o0, o1, r0, r1, c0, c1):
-        values = np.empty(PIECE, np.float32)
         for o in range(o0, o1):
             for r in range(r0, r1):
-                for c in range(c0, c1, PIECE):
-                    stop = min(c + PIECE, c1)
-                    scale = scales[o, r // a, c:stop]
-                    piece(codes[o, r, c:stop], out[o, r, c:stop], scale, table, facts, tensor, how, values[: stop - c])
+                piece(codes[o, r, c0:c1], out[o, r, c0:c1], scales[o, r // a, c0:c1], table, facts, tensor, how)
 
     def along_rows(codes, out, scales, table, facts, tensor, how, a, size, o0, o1, r0, r1, c0, c1):
-        per = max(1, PIECE // size)
-        scale, values = np.empty(per * size, np.float32), np.empty(per * size, np.float32)
+        per = max(1, SHORT_PIECE // size)
+        scale = np.empty(per * size, np.float32)
         for o in range(o0, o1):
             for r in range(r0, r1):
                 row, result = codes[o, r], out[o, r]
@@ -540,6 +525,6 @@ def _decode(regular: bool, g: int, columns: bool) -> Any:
                     blocks = min(per, c1 - b)
                     start, stop = b * size, min((b + blocks) * size, row.size)
                     spread(scales[o, r // a, b : b + blocks], size, scale[: blocks * size])
-                    piece(row[start:stop], result[start:stop], scale, table, facts, tensor, how, values[: stop - start])
+                    piece(row[start:stop], result[start:stop], scale, table, facts, tensor, how)
 
     return along_columns if columns else along_rows

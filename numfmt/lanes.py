@@ -192,3 +192,23 @@ def block_fill(size: int) -> Any:
         return types.none(array, types.int64, array.dtype), generate
 
     return fill_block
+
+
+@intrinsic
+def bits_of(typing_context: Any, x: Any) -> Any:
+    """The pattern of a float32 as a lane."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return LANE32(types.float32), generate
+
+
+@intrinsic
+def float_of(typing_context: Any, x: Any) -> Any:
+    """The float32 of a pattern in a lane."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(LANE32), generate

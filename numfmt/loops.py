@@ -68,7 +68,7 @@ def inner(function: Any, *name: Any) -> Any:
     cache: Numba numbers closures by process, and linked code takes the first symbol of a name.
     """
     function.__qualname__ = "_".join(str(part) for part in ("inner", *name))
-    return njit(error_model="numpy")(function)
+    return njit(error_model="numpy", forceinline=True)(function)
 
 
 def unpackers(kind: str, lane: Any) -> tuple[Any, Any]:
