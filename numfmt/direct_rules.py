@@ -42,6 +42,13 @@ def _elements(fmt: BlockFormat, values: Array, rules: Rules) -> Array:
     return np.asarray(encode(values, fmt.element, rounding=rules.rounding, overflow=rules.overflow, threads=1))
 
 
+def _integers(values: Array) -> Array:
+    """The nearest integers of float64 values within 2**19, ties to even: float64."""
+    from .arrays import quantize
+
+    return np.asarray(quantize(values, FixedFormat(21), threads=1))
+
+
 # ---- affine ----------------------------------------------------------------------------------------------------
 
 
@@ -56,9 +63,9 @@ def _affine(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
     scale = _divided(_odd_sum(high, -low), np.full(1, most - least, np.float64)).astype(f32)
     scale = np.minimum(scale, FLT_MAX)
     divisor = np.where(scale > 0, scale, f32(1)).astype(np.float64)
-    zero = np.clip(least - np.rint(_divided(low, divisor)), least, most)
+    zero = np.clip(least - _integers(_divided(low, divisor)), least, most)
     zero = np.where(scale > 0, zero, np.clip(0, least, most))
-    q = np.clip(np.rint(_divided(x, divisor[:, None])) + zero[:, None], least, most)
+    q = np.clip(_integers(_divided(x, divisor[:, None])) + zero[:, None], least, most)
     some = np.asarray(scale > 0)
     q = np.where(some[:, None], q, zero[:, None]).astype(np.int64)
     codes = (q & (2**element.bits - 1)).astype(np.uint16 if element.bits > 8 else np.uint8)
@@ -98,7 +105,8 @@ def _micro(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
 def _q8_0(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
     d = np.abs(rows).max(axis=1) / f32(127)
     y = rows * _reciprocal(d)[:, None]
-    magnitude = np.floor(np.abs(y)) + np.floor(2 * (np.abs(y) - np.floor(np.abs(y))))  # half away from zero
+    # gguf's own steps: half away from zero, and where a subnormal d is too small the cast to int8 wraps.
+    magnitude = np.floor(np.abs(y)) + np.floor(2 * (np.abs(y) - np.floor(np.abs(y))))
     q = np.nan_to_num(np.sign(y) * magnitude, posinf=127, neginf=-127).astype(np.int64)
     return Coded(d.astype(np.float16), (q & 0xFF).astype(np.uint8))
 

@@ -121,9 +121,6 @@ def size_of(fmt):
     return fmt.elements_per_block or 32
 
 
-FAST = {"int8_tensor", "int8_affine_tensor", "flexpoint"}
-
-
 @pytest.mark.parametrize("name", sorted(NAMED_BLOCKS))
 def test_named_formats_are_the_judges(name):
     fmt = nf.get_format(name)

@@ -366,7 +366,7 @@ def test_figures_are_those_recomputed_in_float64(finished: Any, source: str) -> 
             least = (name in FACTS and FACTS[name].least) or -largest
             saturated += int(np.sum(x > largest) + np.sum(x < least))
             flushed += int(np.sum((y == 0) & (x != 0)))
-        assert row["sqnr_db"] == pytest.approx(10 * math.log10(signal / noise), abs=1e-4)
+        assert row["sqnr_db"] == pytest.approx(10 * math.log10(signal / noise), abs=1e-4)  # a logarithm of real-valued sums, stored to 4 digits
         assert (row["max_error_ulps"], row["saturated"], row["flushed_to_zero"]) == (worst, saturated, flushed), row
 
 
@@ -384,7 +384,7 @@ def test_the_printed_table_is_the_json(finished: Any, source: str) -> None:
     printed = [line.split() for line in process.stdout.splitlines() if re.search(r" (none|2\^k|amax) +\d+ ", line)]
     for cells, row in zip(printed, figures["rows"], strict=True):
         assert cells[:4] == [row["format"], row["rounding"], row["scale"], str(row["bits"])]
-        assert float(cells[4]) == pytest.approx(row["sqnr_db"], abs=0.0051)
+        assert float(cells[4]) == pytest.approx(row["sqnr_db"], abs=0.0051)  # the table prints 2 digits
         assert 0 <= row["max_error_ulps"] - float(cells[5]) < 0.001
         assert [int(cell.replace(",", "")) for cell in cells[6:]] == [row["saturated"], row["flushed_to_zero"]]
 
@@ -407,8 +407,8 @@ def test_figures_of_blocks_are_those_recomputed_in_float64(finished: Any, source
             top = largest.get(row["format"], float(q.format.element.max))
             low = {"mxint8": -2.0, "q4_0": -8}.get(row["format"], -top)
             last += int(np.sum((values == top) | (values == low))) if np.all(q.scales) else 0
-        assert row["sqnr_db"] == pytest.approx(10 * math.log10(signal / noise), abs=1e-4)
-        assert row["slope"] == pytest.approx(product / signal, abs=1e-6)
+        assert row["sqnr_db"] == pytest.approx(10 * math.log10(signal / noise), abs=1e-4)  # a logarithm of real-valued sums, stored to 4 digits
+        assert row["slope"] == pytest.approx(product / signal, abs=1e-6)  # a quotient of real-valued sums, stored to 6 digits
         assert row["flushed_to_zero"] == flushed
         assert row["last_bin"] == last or source == "digits"  # whose zero biases have zero scales
         assert row["saturated"] >= 0
@@ -423,7 +423,7 @@ def test_the_printed_table_of_blocks_is_the_json(finished: Any, source: str) -> 
     ]
     for cells, row in zip(printed, figures["blocks"], strict=True):
         assert cells[:3] == [row["format"], row["block"], row["scale"]]
-        assert [float(cell) for cell in cells[3:6]] == pytest.approx(
+        assert [float(cell) for cell in cells[3:6]] == pytest.approx(  # the table prints so many digits
             [row["bits"], row["sqnr_db"], row["slope"]], abs=0.0051
         )
         counts = [row["saturated"], row["last_bin"], row["flushed_to_zero"]]
@@ -534,7 +534,7 @@ def test_agreement_is_that_of_first_choices_and_of_distributions(demo: SimpleNam
     found = demo.accuracy.compare(p, q)
     assert (found.top1, found.mean_kl) == (
         0.5,
-        pytest.approx(0.5 * (0.5 * math.log(2) + 0.5 * math.log(2 / 3)), rel=1e-3),
+        pytest.approx(0.5 * (0.5 * math.log(2) + 0.5 * math.log(2 / 3)), rel=1e-3),  # a divergence: logarithms of reals
     )
 
 

@@ -110,7 +110,7 @@ def test_counts_and_sums_are_those_of_whole_arrays(name, engine, request):
     found = measure(x, q)
     for key, expected in direct(x, q).items():
         got = getattr(found, key)
-        assert got == (pytest.approx(expected, rel=1e-12) if key in ("xx", "xq", "ee") else expected), key
+        assert got == (pytest.approx(expected, rel=1e-12) if key in ("xx", "xq", "ee") else expected), key  # real-valued sums in another order
 
 
 MICRO = [name for name, entry in NAMED_BLOCKS.items() if entry.format.micro]
@@ -144,7 +144,7 @@ def test_micro_exponents_move_the_ends_of_the_range(name, engine, request):
     assert found.beyond == int((np.abs(wide) > top * whole).sum())
     assert found.at_end == int((np.abs(values) == top).sum())
     assert found.to_zero == int(((wide != 0) & (y == 0)).sum())
-    assert found.ee == pytest.approx(math.fsum(((wide - y) ** 2).reshape(-1)), rel=1e-12)
+    assert found.ee == pytest.approx(math.fsum(((wide - y) ** 2).reshape(-1)), rel=1e-12)  # real-valued sums in another order
     assert found.max_error == np.abs(wide - y).max()
     amax = np.zeros(q.scales.size)
     np.maximum.at(amax, block_numbers(q), np.abs(wide).reshape(-1))
@@ -152,7 +152,7 @@ def test_micro_exponents_move_the_ends_of_the_range(name, engine, request):
     assert found.max_relative_error == relative.max()
     assert measure(
         x.T.copy(), nf.encode(x.T.copy(), name, axis=0 if len(q.format.block) == 1 else (1, 0))
-    ) == pytest.approx(dict(found), rel=1e-9)
+    ) == pytest.approx(dict(found), rel=1e-9)  # real-valued sums in another order
 
 
 @pytest.mark.parametrize("name", [*NAMED_BLOCKS, TILES, "block(e2m1, scale=e8m0, size=7)", "bfp(m=3, size=24x5)"])
@@ -175,7 +175,7 @@ def test_scalar_formats_are_one_block_of_scale_one(name, monkeypatch):
     assert found.beyond == int(((wide > float(fmt.max)) | (wide < float(fmt.min))).sum())
     assert found.to_zero == int(((wide != 0) & (y == 0)).sum())
     assert found.nonfinite_results == int((~finite).sum())
-    assert found.ee == pytest.approx(math.fsum((wide - y)[finite] ** 2), rel=1e-12)
+    assert found.ee == pytest.approx(math.fsum((wide - y)[finite] ** 2), rel=1e-12)  # real-valued sums in another order
     assert found.max_error == np.abs(wide - y)[finite].max()
     assert found.max_relative_error == found.max_error / np.abs(wide).max()
     assert found.scale_clamped == 0
@@ -208,7 +208,7 @@ def test_nan_and_infinity_are_counted_and_left_out_of_the_rest():
     x = np.float32([1, np.nan, 2, np.inf, -np.inf, 3, 1e-30, 0])
     found = measure(x, "e5m2")
     assert (found.nan, found.infinite, found.nonfinite_results, found.to_zero) == (1, 2, 0, 1)
-    assert (found.xx, found.ee, found.amax) == (14.0, pytest.approx(1e-60), 3.0)
+    assert (found.xx, found.ee, found.amax) == (14.0, pytest.approx(1e-60), 3.0)  # 1e-30 squared in binary64
     over = measure(np.float32([1, 60000, 70000]), "e5m2")
     assert (over.nonfinite_results, over.beyond, over.at_end, over.xx) == (1, 2, 1, 1.0 + 60000.0**2)
 
@@ -240,7 +240,7 @@ def test_axes_and_tails(axis):
     found = measure(x, name, axis=axis)
     assert found == measure(x, q)
     for key, expected in direct(x, q).items():
-        assert getattr(found, key) == pytest.approx(expected, rel=1e-12), key
+        assert getattr(found, key) == pytest.approx(expected, rel=1e-12), key  # real-valued sums in another order
     strided = measure(np.asfortranarray(x), name, axis=axis)
     assert strided == found
 
@@ -251,7 +251,7 @@ def test_a_long_axis_is_one_block():
     found = measure(x, q)
     assert found.blocks == 2
     for key, expected in direct(x, q).items():
-        assert getattr(found, key) == pytest.approx(expected, rel=1e-12), key
+        assert getattr(found, key) == pytest.approx(expected, rel=1e-12), key  # real-valued sums in another order
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16, np.int32, ">f4"])
@@ -267,7 +267,7 @@ def test_parts_add_up_to_the_whole():
         parts = [measure(part, name) for part in np.split(x, 4)]
         total, whole = parts[0] + parts[1] + parts[2] + parts[3], measure(x, name)
         for field in dataclasses.fields(Statistics):
-            assert getattr(total, field.name) == pytest.approx(getattr(whole, field.name), rel=1e-12), field.name
+            assert getattr(total, field.name) == pytest.approx(getattr(whole, field.name), rel=1e-12), field.name  # real-valued sums in another order
 
 
 def test_statistics_are_a_mapping_of_names():
@@ -293,7 +293,7 @@ def test_slope_and_sqnr_are_what_their_names_say():
     x = np.float32([6.5, -6.5, 1, 1])
     found = measure(x, "block(e2m1, size=4, rule=floor)")
     assert found.slope == float(Fraction(2 * 39 + 2) / (Fraction(169, 2) + 2))
-    assert found.sqnr_db == pytest.approx(10 * math.log10(86.5 / 0.5))
+    assert found.sqnr_db == pytest.approx(10 * math.log10(86.5 / 0.5))  # a logarithm
 
 
 def test_what_makes_no_sense_is_refused():

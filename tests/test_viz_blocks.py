@@ -77,7 +77,7 @@ def test_a_scale_map_shows_every_scale(format, axis):
     shown = ax.images[0].get_array()
     assert shown.shape == q.scales.shape
     scale = q.scales if q.scales.dtype.kind == "f" else nf.decode(q.scales, q.format.scale, dtype=np.float64)
-    assert np.allclose(2.0**shown, scale.astype(np.float64) * (q.tensor_scale or 1), rtol=1e-12)
+    assert np.allclose(2.0**shown, scale.astype(np.float64) * (q.tensor_scale or 1), rtol=1e-12)  # what is drawn is a logarithm
     assert ax.images[0].get_extent() == [0, 70, 50, 0]
     assert np.array_equal(drawn(viz.scale_map(None, q, title="")).images[0].get_array(), shown)
 
@@ -108,7 +108,7 @@ def test_rule_bars_show_the_statistics():
     found = {name: measure(x, rule) for name, rule in RULES.items()}
     widths = [bar.get_width() for bar in left.patches][: 3 * len(RULES)]
     shares = [[100 * s[share] for share in ("saturated", "last_bin", "underflow")] for s in found.values()]
-    assert widths == pytest.approx(np.ravel(shares))
+    assert widths == pytest.approx(np.ravel(shares))  # widths of bars on a screen
     slopes = [line.get_xdata()[0] for line in right.lines if line.get_marker() == "o"]
     assert slopes[: len(RULES)] == [s.slope for s in found.values()]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from ..tensor_files import replacing
 from .screen import Failure, put
 
 
@@ -31,30 +31,15 @@ def atomic(path: str) -> Iterator[BinaryIO]:
     if target.exists() and not target.is_file():
         if target.is_dir():
             raise Failure(f"cannot write {path}: it is a directory")
-        with open(target, "wb") as stream:
-            yield stream
+        with open(target, "wb") as device:
+            yield device
         return
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    except OSError as error:
-        raise Failure(f"cannot write {path}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "w+b") as stream:
-            yield cast(BinaryIO, stream)
-        os.chmod(name, _mode(target))
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _mode(target: Path) -> int:
-    """Permissions of a file that is replaced, or those of a new one."""
-    if target.exists():
-        return stat.S_IMODE(target.stat().st_mode)
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(replacing(target))
+        except OSError as error:
+            raise Failure(str(error)) from error
+        yield stream
 
 
 @contextmanager
