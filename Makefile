@@ -18,7 +18,7 @@ PYTEST := $(PYTHON_BIN) -m pytest -q -n auto --dist worksteal
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.demo $(VENV)/.network ## a trained network through two dozen formats and blocks, and what is left of its answers
+demo: $(VENV)/.demo $(VENV)/.network ## a trained network through two dozen formats, and one trained under three recipes; 3 minutes
 	@$(PYTHON_BIN) demo/run.py $(ARGS)
 
 test: $(VENV)/.dev ## the default tests, under 5 minutes on two cores

@@ -1,7 +1,7 @@
 """The demo: the weights of a trained network through two dozen formats, scalar ones and blocks, and what is left of its
-answers about real files; tables, one picture, one weight explained.
+answers about real files; tables, one picture, one weight explained. Then a transformer, trained under three recipes.
 
-    make demo, or: python demo/run.py [--output-dir build/demo] [--formats FORMAT[:ROUNDING[:SCALE]] ...]
+    make demo, or: python demo/run.py [--output-dir build/demo] [--formats FORMAT[:ROUNDING[:SCALE]] ...] [--steps N]
 
 Nothing is downloaded when it runs.
 """
@@ -29,6 +29,7 @@ from accuracy import Answers, ask
 from blocks import BLOCK_CASES, BlockCase, BlockRow, measure_blocks
 from blocks import DEFINITIONS as BLOCK_DEFINITIONS
 from measure import CASES, DEFINITIONS, SCALES, SEED, Case, Row, encode, error_in_ulps, measure, scale_of, scaled_by
+from training import STEPS, train
 from weights import Data, Unavailable, load
 
 import numfmt as nf
@@ -59,6 +60,8 @@ examples:
     python demo/run.py --formats e2m1::none e2m1 mxfp4 nvfp4
   your own numbers:
     python demo/run.py --data my_weights.npy
+  a longer training:
+    python demo/run.py --steps 2000
 """
 
 
@@ -95,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"demo: {error.filename or options.output_dir} cannot be written: {error.strerror}", file=sys.stderr)
         return 3
     explain_one(data)
+    if options.steps:
+        show_training(options.steps, options.output_dir)
     show_next()
     return 0 if same else 1
 
@@ -104,21 +109,29 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="demo/run.py", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
         description="The weights of a trained network through two dozen number formats, and what is\n"
-        "left of its answers about real files: tables, one picture, one weight explained.",
+        "left of its answers about real files: tables, one picture, one weight explained.\n"
+        "Then a transformer, trained under float32, MXFP8 and NVFP4.",
     )  # fmt: skip
     parser.add_argument("--output-dir", type=Path, default=Path("build/demo"), metavar="DIR",
-                        help="where formats.png and formats.json go (%(default)s)")  # fmt: skip
+                        help="where formats.*, training.* go (%(default)s)")  # fmt: skip
     usual = [*CASES, *BLOCK_CASES]
-    parser.add_argument("--formats", nargs="+", default=usual, metavar="CASE",
+    parser.add_argument("--formats", nargs="+", metavar="CASE",
                         help=f"what to try instead of the {len(usual)} usual cases; see below")  # fmt: skip
     parser.add_argument("--files", type=int, default=FILES, metavar="N",
                         help="files of this machine that the network is asked about (%(default)s); 0: none")  # fmt: skip
-    parser.add_argument("--data", default="auto", metavar="auto|digits|FILE.npy",
+    parser.add_argument("--data", metavar="auto|digits|FILE.npy",
                         help="auto: the network in the package magika, else digits; digits: a classifier of "
                         "scikit-learn's digits, trained in a second; or an array of yours")  # fmt: skip
+    parser.add_argument("--steps", type=int, metavar="N",
+                        help=f"of the training under each recipe ({STEPS}, or 0 with --formats or --data); 0: none")  # fmt: skip
     parser.add_argument("--update-expected", action="store_true",
                         help="for maintainers: write the SHA-256 of today's codes to demo/expected.json")  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.steps is None:
+        options.steps = 0 if options.formats or options.data or options.update_expected else STEPS
+    elif options.steps < 0:
+        parser.exit(2, f"demo: --steps {options.steps} is given; it is 0 or more\n")
+    options.formats, options.data = options.formats or usual, options.data or "auto"
     try:
         options.formats = [parse_case(text) for text in options.formats]
     except ValueError as error:
@@ -300,6 +313,15 @@ def explain_one(data: Data) -> None:
         pass  # a command line may leave by it
 
 
+def show_training(steps: int, folder: Path) -> None:
+    """Train a transformer under three recipes, and say where the log and the curves are."""
+    print("\nNumbers in training: one loss function, its products rounded by recipe.\n")
+    files = train(steps, folder)
+    print()
+    for word, path in files.items():
+        print(f"{word + ':':8} {relative(path)}")
+
+
 def show_next() -> None:
     """Name three commands to try next."""
     print(
@@ -308,7 +330,10 @@ def show_next() -> None:
         "every value of a format:\n"
         f"  {python()} -m numfmt table e2m1\n"
         "where should eight bits go?\n"
-        f"  {python()} demo/run.py --formats e5m2 e4m3 e3m4 e2m5 int8 mxint8"
+        f"  {python()} demo/run.py --formats e5m2 e4m3 e3m4 e2m5 int8 mxint8\n"
+        "the recipes there are, and a training of yours:\n"
+        f"  {python()} -m numfmt recipes\n"
+        f"  {python()} -m numfmt_jax train --help"
     )
 
 
@@ -329,6 +354,8 @@ def relative(path: Path) -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:  # the reader has enough, as in `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

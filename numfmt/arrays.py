@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from . import engines
 from ._core.parameters import BINARY32, BINARY64, Carrier
-from .block_arrays import BlockArray, decode_array, encode_array, quantize_array
+from .block_arrays import BlockArray
+from .block_functions import decode_array, encode_array, quantize_array
 from .block_layout import Axis
 from .blocks import BlockFormat
 from .carriers import BINARY256
@@ -135,7 +136,7 @@ def encode(
         wrap_bits: for overflow="wrap": how many top bits saturate (the N of ap_fixed).
         return_flags: return (codes, flags), flags being uint8 IEEE flags in TestFloat's order.
         tininess: "after" or "before" rounding, for the underflow flag.
-        out: array of the result's shape and dtype to fill; of a block format a `BlockArray`.
+        out: array of the result's shape and dtype to fill; of a block format a `BlockArray`, its codes packed or not.
         threads: at most so many; NUMFMT_THREADS, then all cores, by default.
 
     Returns:

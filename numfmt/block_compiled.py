@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import packed_codes
 from ._core.parameters import BINARY32, BINARY64
 from .block_layout import Layout, Task
 from .blocks import BlockFormat, precision
 from .compiled import block_loop, parameter_vector
-from .formats import FixedFormat, FloatFormat, Format, Subnormals
+from .formats import FixedFormat, FloatFormat
 from .named_rules import nvfp4_encode_scale
-from .packed_codes import PackedCodes
 from .plans import Plan, encode_plan, quantize_plan, resolve
 from .rounding import Overflow, Rounding
 from .scale_rules import Params, Steps, emax_of, scale_dtype, step_params, steps_of
@@ -27,8 +25,9 @@ Array = npt.NDArray[Any]
 f32 = np.float32
 
 CHUNK = 1 << 18  # elements of a task
+FAR = 1 << 24  # bytes of a result that no cache will hold: it is written past them
 UNROLLED = (16, 32, 64, 128)  # block lengths that have loops of their own
-NAN_SCALE, ZERO_SCALE = -(2**20), 2**20  # as in block_loops.py
+NAN_SCALE, ZERO_SCALE = -(2**20), 2**20  # as in block_element_loops.py
 
 
 @dataclass(frozen=True)
@@ -126,23 +125,28 @@ def closed_form(steps: Steps) -> Array | None:
 
 def tensor_scales_function(fmt: BlockFormat, layout: Layout, amax: Array, tensor: Any) -> Any:
     """A function of a task that fills NVFP4 scales — codes, values and factors; None where NumPy is to do it."""
-    if fmt.rule != "transformer_engine" or amax.dtype != np.int32:
+    operands = _tensor_scale_operands(fmt, amax, tensor)
+    loop = None if operands is None else block_loop(("tensor scales",), layout.outer * layout.rows * layout.columns)
+    if operands is None or loop is None:
         return None
-    loop = block_loop(("tensor scales",), layout.outer * layout.rows * layout.columns)
-    if loop is None:
+    ranges = Ranges(layout)
+
+    def fill(task: Task, codes: Array, values: Array, factors: Array) -> None:
+        loop(*operands, codes, values, factors, *ranges.of_blocks(task))
+
+    return fill
+
+
+def _tensor_scale_operands(fmt: BlockFormat, amax: Array, tensor: Any) -> tuple[Any, ...] | None:
+    """Amaxes, what they and inverse scales are multiplied by, how scales are rounded, and their values."""
+    if fmt.rule != "transformer_engine" or amax.dtype != np.int32:
         return None
     scale = fmt.scale_value_format
     plan = encode_plan(scale, resolve(scale, None, Overflow.SATURATE, None, None), BINARY32)
     assert plan is not None
-    p, table, ranges = parameter_vector(plan), decode_table(scale, BINARY32).view(f32), Ranges(layout)
     by = nvfp4_encode_scale(tensor)
-    block_by, inverse_by = by * (f32(1) / f32(6)), f32(1) / by
-    source = amax.view(f32)
-
-    def fill(task: Task, codes: Array, values: Array, factors: Array) -> None:
-        loop(source, block_by, inverse_by, p, table, codes, values, factors, *ranges.of_blocks(task))
-
-    return fill
+    table = decode_table(scale, BINARY32).view(f32)
+    return amax.view(f32), by * (f32(1) / f32(6)), f32(1) / by, parameter_vector(plan), table
 
 
 def shifts_of(params: Params) -> Array:
@@ -165,6 +169,12 @@ class Work:
     numbers_only: bool = False  # whether blocks that hold NaN have NaN for a scale
     largest_holds_infinity: int | None = None  # the exponent that the scale of an infinite amax has
     limit: int = 0  # the largest magnitude code that counts in an amax
+    packed: bool = False  # whether two codes of four bits share a byte of the target
+
+    @property
+    def far(self) -> bool:
+        """Whether the target is so large that it is better written past the caches."""
+        return self.target.nbytes >= FAR
 
 
 def elements_function(fmt: BlockFormat, rules: Rules, work: Work, tensor_scale: Any, kind: str) -> Any:
@@ -193,58 +203,79 @@ def _plans(fmt: BlockFormat, rules: Rules, work: Work, carrier: Any) -> tuple[Pl
     return codes, written
 
 
-def whole_function(fmt: BlockFormat, rules: Rules, work: Work, scales: Array) -> Any:
-    """A function of a task that writes scales and elements in one; None where the stages go one by one."""
+@dataclass(frozen=True)
+class _Offset:
+    """What loops for elements under powers of two are told."""
+
+    kernel: str
+    way: str  # of rounding: "general", "saturating", or "even": saturating, and ties go to even
+    randomly: bool
+    numbers: Array
+    rounding: tuple[Any, ...]  # parameters: fast and slow, ends, the range of fast exponents, values and mask of codes
+
+
+def _offset_rounding(fmt: BlockFormat, rules: Rules, work: Work) -> _Offset | None:
+    """How elements under powers of two are rounded; None where NumPy is to do it."""
     if work.patterns.dtype != np.int32 or not isinstance(fmt.element, FloatFormat | FixedFormat):
         return None
-    return _offset(fmt, rules, work, scales) if fmt.element.bits <= 16 else None
-
-
-def _offset(fmt: BlockFormat, rules: Rules, work: Work, scales: Array | None = None) -> Any:
-    plans = _plans(fmt, rules, work, BINARY32)
-    if plans is None:
+    plans = _plans(fmt, rules, work, BINARY32) if fmt.element.bits <= 16 else None
+    if plans is None or (plans[0].kernel == "float" and plans[0].general):
         return None
     codes, written = plans
-    if codes.kernel == "float" and codes.general:
-        return None
-    ranges = Ranges(work.layout)
     way = "general"
     low, high = _fast_shifts(fmt, work.in_carrier)
-    if codes.kernel == "float" and work.numbers_only and _saturates(fmt, rules):
-        way = "even" if rules.rounding is Rounding.TIES_TO_EVEN else "saturating"
+    if isinstance(fmt.element, FloatFormat) and work.numbers_only and _saturates(fmt, rules):
+        way = "saturating"
         if work.largest_holds_infinity is not None:
             high = min(high, work.largest_holds_infinity - 1)
+        if rules.rounding is Rounding.TIES_TO_EVEN:
+            way, low = "even", max(low, _least_shift_to_nearest(fmt.element))
     if way == "general" and work.in_carrier and not _shifts_alike(fmt, rules, work.numbers_only):
         low, high = 1, 0
-    randomly = work.numbers is not None
     table = decode_table(fmt.element, BINARY64).view(np.float64)
-    numbers = work.patterns if work.numbers is None else work.numbers.view(np.int32)
     rounding = (
         parameter_vector(written), parameter_vector(codes), _finite_ends(fmt, rules), low, high, table,
         2**fmt.element.bits - 1,
     )  # fmt: skip
-    if scales is not None:
-        if ranges.columns or not ranges.unrolled or work.layout.a > 1:
-            return None
-        loop = block_loop(
-            ("whole", codes.kernel, work.in_carrier, way, ranges.unrolled, randomly), work.patterns.size
-        )
-        step = step_operands(fmt)
-        if loop is None or step is None:
-            return None
-        return lambda task: loop(
-            work.patterns, work.target, numbers, work.limit, *step, scales, *rounding, *ranges.of(task)
-        )
-    loop = block_loop(
-        ("offset", codes.kernel, work.in_carrier, way, ranges.unrolled, ranges.columns, randomly), work.patterns.size
-    )
+    numbers = work.patterns if work.numbers is None else work.numbers.view(np.int32)
+    return _Offset(codes.kernel, way, work.numbers is not None, numbers, rounding)
+
+
+def whole_function(fmt: BlockFormat, rules: Rules, work: Work, scales: Array) -> Any:
+    """A function of a task that writes scales and elements in one; None where the stages go one by one."""
+    ranges, step, found = Ranges(work.layout), step_operands(fmt), _offset_rounding(fmt, rules, work)
+    if step is None or found is None or ranges.columns or not ranges.unrolled or work.layout.a > 1:
+        return None
+    limited = work.limit < BINARY32.magnitude_mask
+    name = ("whole", found.kernel, work.in_carrier, found.way, ranges.unrolled, found.randomly, limited, work.packed)
+    loop = block_loop(name, work.patterns.size)
+    if loop is None:
+        return None
+    operands = (work.patterns, work.target, found.numbers, work.limit, *step, scales, *found.rounding, work.far)
+    return lambda task: loop(*operands, *ranges.of(task))
+
+
+def _offset(fmt: BlockFormat, rules: Rules, work: Work) -> Any:
+    ranges, found = Ranges(work.layout), _offset_rounding(fmt, rules, work)
+    if found is None:
+        return None
+    name = ("offset", found.kernel, work.in_carrier, found.way, ranges.unrolled, ranges.columns, found.randomly)
+    loop = block_loop(name, work.patterns.size)
     if loop is None:
         return None
 
     def elements(task: Task, shifts: Array, *_: Array) -> None:
-        loop(work.patterns, work.target, numbers, shifts, *rounding, *ranges.of(task))
+        loop(work.patterns, work.target, found.numbers, shifts, *found.rounding, *ranges.of(task))
 
     return elements
+
+
+def _least_shift_to_nearest(element: FloatFormat) -> int:
+    """The least exponent of a scale under which `block.nearest_in_place` rounds right.
+
+    The format's least value is twice the carrier's least normal number then, or more.
+    """
+    return 2 - BINARY32.bias - (element.emin - element.trailing_bits)
 
 
 def _fast_shifts(fmt: BlockFormat, in_carrier: bool) -> tuple[int, int]:
@@ -291,27 +322,62 @@ def _saturates(fmt: BlockFormat, rules: Rules) -> bool:
 
 
 def _scaled(fmt: BlockFormat, rules: Rules, work: Work, tensor_scale: Any, divides: bool) -> Any:
+    found = _scaled_rounding(fmt, rules, work, tensor_scale)
+    if found is None:
+        return None
+    ranges, x, (even, p) = Ranges(work.layout), work.patterns.view(f32), found
+    tensor, how = tensor_operand(fmt, tensor_scale)
+    name: tuple[Any, ...] = ("scaled", work.in_carrier, divides, even, ranges.columns)
+    given: tuple[Any, ...] = (tensor, how, p)
+    if ranges.unrolled and not ranges.columns:
+        name = ("scaled vectors", work.in_carrier, divides, even, ranges.unrolled, how)
+        given = (tensor, p, work.far)
+    loop = block_loop(name, work.patterns.size)
+    if loop is None:
+        return None
+
+    def elements(task: Task, operands: Array, scales: Array) -> None:
+        loop(x, work.target, operands, scales, *given, *ranges.of(task))
+
+    return elements
+
+
+def tensor_scaled_function(
+    fmt: BlockFormat, rules: Rules, work: Work, amax: Array, tensor: Any, tensor_scale: Any, scales: Array
+) -> Any:
+    """A function of a task that writes NVFP4 scales and elements in one; None where the stages go one by one."""
+    ranges, operands = Ranges(work.layout), _tensor_scale_operands(fmt, amax, tensor)
+    if operands is None or work.numbers is not None or not ranges.unrolled or ranges.columns or work.layout.a > 1:
+        return None
+    found = _scaled_rounding(fmt, rules, work, tensor_scale)
+    if found is None:
+        return None
+    even, p = found
+    by, how = tensor_operand(fmt, tensor_scale)
+    loop = block_loop(
+        ("tensor scaled", work.in_carrier, even, ranges.unrolled, how, work.packed), work.patterns.size
+    )
+    if loop is None:
+        return None
+    x = work.patterns.view(f32)
+    return lambda task: loop(x, work.target, *operands, scales, by, p, work.far, *ranges.of(task))
+
+
+def _scaled_rounding(fmt: BlockFormat, rules: Rules, work: Work, tensor_scale: Any) -> tuple[bool, Array] | None:
+    """How elements that have met their scale are rounded: whether as numbers to even, and the parameters."""
+    if work.patterns.dtype != np.int32 or not isinstance(fmt.element, FloatFormat) or fmt.element.bits > 16:
+        return None
     plans = _plans(fmt, rules, work, BINARY32)
     if plans is None or plans[0].kernel != "float" or plans[0].general:
         return None
     exact = precision(fmt.element) + precision(fmt.scale_value_format) <= 24
     if work.in_carrier and tensor_scale is not None and not exact:
         return None
-    ranges = Ranges(work.layout)
     even = (
-        rules.rounding is Rounding.TIES_TO_EVEN and _saturates(fmt, rules)
-        and not fmt.element.has_nan and not fmt.element.has_infinity
+        rules.rounding is Rounding.TIES_TO_EVEN and _saturates(fmt, rules) and not fmt.element.has_nan
+        and not fmt.element.has_infinity and _least_shift_to_nearest(fmt.element) <= 0
     )  # fmt: skip
-    loop = block_loop(("scaled", work.in_carrier, divides, even, ranges.unrolled, ranges.columns), work.patterns.size)
-    if loop is None:
-        return None
-    p, x = parameter_vector(plans[1]), work.patterns.view(f32)
-    tensor, how = tensor_operand(fmt, tensor_scale)
-
-    def elements(task: Task, operands: Array, scales: Array) -> None:
-        loop(x, work.target, operands, scales, tensor, how, p, *ranges.of(task))
-
-    return elements
+    return even, parameter_vector(plans[1])
 
 
 def tensor_operand(fmt: BlockFormat, tensor_scale: Any) -> tuple[np.float32, int]:
@@ -337,58 +403,3 @@ def _divided(fmt: BlockFormat, rules: Rules, work: Work) -> Any:
         loop(x, work.target, scales, p, nan, *ranges.of(task))
 
     return elements
-
-
-def decode_function(
-    fmt: BlockFormat, layout: Layout, codes: Array | PackedCodes, scales: Array, target: Array, tensor_scale: Any
-) -> Any:
-    """A function of a task that writes its values; None where NumPy is to do it."""
-    element = fmt.element
-    rule = fmt.scale_rule
-    exact = precision(element) + precision(fmt.scale_value_format) <= 24
-    if element.bits > 16 or rule.zero_point or fmt.micro or (tensor_scale is not None and not exact):
-        return None
-    arrays = (scales, target) if isinstance(codes, PackedCodes) else (codes, scales, target)
-    if not all(array.flags.c_contiguous for array in arrays):
-        return None
-    ranges = Ranges(layout)
-    facts = _facts_of_codes(element)
-    loop = block_loop(("decode", len(facts) > 1, ranges.unrolled, ranges.columns), codes.size)
-    if loop is None:
-        return None
-    table = decode_table(element, BINARY32).view(f32)
-    tensor, how = tensor_operand(fmt, tensor_scale)
-    if not isinstance(codes, PackedCodes):
-        return lambda task: loop(codes, target, scales, table, facts, tensor, how, *ranges.of(task))
-    read = packed_codes.reader(codes, layout)
-    if read is None:
-        return None
-
-    def decode(task: Task) -> None:
-        own = read(task)
-        _, rows, columns = own.shape
-        r, c = task.block_rows[0], task.block_columns[0] * layout.g
-        values = target[:, r : r + rows, c : c + columns]
-        factors = scales[:, r : r + rows, slice(*task.block_columns)]
-        loop(own, values, factors, table, facts, tensor, how, 1, layout.g, 0, 1, 0, rows, 0, factors.shape[2])
-
-    return decode
-
-
-def _facts_of_codes(element: Format) -> Array:
-    """The mask of a code; and for floats whose values are put together from fields: those fields' places."""
-    mask = 2**element.bits - 1
-    regular = (
-        isinstance(element, FloatFormat) and element.signed and element.subnormals is Subnormals.GRADUAL
-        and element.has_negative_zero and element.trailing_bits > 0 and not element.integer_bit
-        and element.emin - element.trailing_bits >= 1 - BINARY32.bias and element.emax <= BINARY32.bias
-    )  # fmt: skip
-    if not regular:
-        return np.array([mask], np.int64)
-    assert isinstance(element, FloatFormat)
-    up = BINARY32.trailing - element.trailing_bits
-    infinity = -1 if element.infinity_code is None else element.infinity_code
-    return np.array([
-        mask, element.magnitude_mask, 2**element.trailing_bits, up, (BINARY32.bias - element.bias) << BINARY32.trailing,
-        element.max_code, infinity, element.bits - 1,
-    ], np.int64)  # fmt: skip

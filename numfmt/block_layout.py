@@ -55,7 +55,7 @@ class Layout:
         """Blocks along the columns."""
         return -(-self.columns // self.g)
 
-    def view(self, x: Array) -> Array:
+    def view(self, x: Any) -> Any:
         """The canonical view of an array of the layout's shape; a copy where strides do not allow a view."""
         return x.transpose(self.order).reshape(self.outer, self.rows, self.columns)
 
@@ -68,7 +68,7 @@ class Layout:
         moved = out.transpose(self.order)
         moved[...] = canonical.reshape(moved.shape)
 
-    def scales_view(self, scales: Array) -> Array:
+    def scales_view(self, scales: Any) -> Any:
         """Canonical view (outer, block rows, block columns) of a scales array."""
         if len(self.order) == len(scales.shape):
             scales = scales.transpose(self.order)

@@ -72,11 +72,7 @@ def encode_blocks(
         target: canonical array that compiled loops may fill instead: codes or, `in_carrier`, float32 values.
     """
     fmt, rule = plan.format, plan.format.scale_rule
-    blocks = (layout.outer, layout.block_rows, layout.block_columns)
-    out = Encoded(layout, np.zeros(blocks, scale_dtype(fmt)), np.zeros(blocks, f32), None, (), None, None)
-    if rule.zero_point:
-        out.zero_points = np.zeros(blocks, np.int32 if rule.zero_point == "integer" else np.float16)
-    out.micro = tuple(np.zeros((*blocks, -(-layout.a * layout.g // part)), np.uint8) for part, _ in fmt.micro)
+    out = _blank(fmt, layout)
     cut = layout if rule.direct else layout.refined()
     run = _Run(plan, x, layout, cut, thread_count(threads, x.patterns.size))
     with np.errstate(all="ignore"):
@@ -88,6 +84,33 @@ def encode_blocks(
             run.scales_first(sink, out, target, in_carrier)
         else:
             run.task_by_task(sink, out, target, in_carrier)
+    return out
+
+
+def encode_packed(plan: BlockPlan, x: Operand3, layout: Layout, threads: int | None, packed: Array) -> Encoded | None:
+    """The same, with codes of four bits packed as they are made; None, and nothing done, where no loop does that.
+
+    Args:
+        packed: canonical array (outer, rows, columns / 2) of bytes to fill, the low half of a byte first.
+    """
+    fmt = plan.format
+    if fmt.scale_rule.direct or isinstance(fmt.scale, BlockFormat) or layout.refined() is not layout:
+        return None
+    out, run = _blank(fmt, layout), _Run(plan, x, layout, layout, thread_count(threads, x.patterns.size))
+    with np.errstate(all="ignore"):
+        if not fmt.has_tensor_scale:
+            return out if run.at_once(out, packed, False, packed=True) else None
+        amax = run.find_tensor_scale(out)
+        return out if run._nvfp4(amax, out, packed, False, packed=True) else None
+
+
+def _blank(fmt: BlockFormat, layout: Layout) -> Encoded:
+    """Results to be filled in."""
+    blocks, rule = (layout.outer, layout.block_rows, layout.block_columns), fmt.scale_rule
+    out = Encoded(layout, np.zeros(blocks, scale_dtype(fmt)), np.zeros(blocks, f32), None, (), None, None)
+    if rule.zero_point:
+        out.zero_points = np.zeros(blocks, np.int32 if rule.zero_point == "integer" else np.float16)
+    out.micro = tuple(np.zeros((*blocks, -(-layout.a * layout.g // part)), np.uint8) for part, _ in fmt.micro)
     return out
 
 
@@ -140,15 +163,20 @@ class _Run:
         """The amax of the array, as float32."""
         return np.float32(as_float32(amax.max(initial=0).reshape(1), self.x.carrier)[0])
 
+    def find_tensor_scale(self, out: Encoded) -> Array:
+        """The amax of all blocks, from which `out` gets those of the tensor and its scale."""
+        amax = self.every_amax()
+        out.tensor_amax = self.tensor_of(amax)
+        out.tensor_scale = tensor_scale_of(self.plan, out.tensor_amax)
+        return amax
+
     # scales, then elements
 
     def scales_first(self, sink: Sink, out: Encoded, target: Array | None, in_carrier: bool) -> None:
         """All scales, then all elements."""
-        amax = self.every_amax()
-        if self.fmt.has_tensor_scale:
-            out.tensor_amax = self.tensor_of(amax)
-            out.tensor_scale = tensor_scale_of(self.plan, out.tensor_amax)
-            if target is not None and self.fine is self.layout and self._nvfp4(amax, out, target, in_carrier):
+        amax = self.find_tensor_scale(out) if self.fmt.has_tensor_scale else self.every_amax()
+        if self.fmt.has_tensor_scale and target is not None and self.fine is self.layout:
+            if self._nvfp4(amax, out, target, in_carrier):
                 return
         params = scales_of(self.plan, amax, self.x.carrier, out.tensor_amax)
         if isinstance(self.fmt.scale, BlockFormat):
@@ -166,30 +194,49 @@ class _Run:
             lambda task: self.elements(task, params.part(task), sink, out), self.fine.tasks(CHUNK), self.threads
         )
 
-    def _nvfp4(self, amax: Array, out: Encoded, target: Array, in_carrier: bool) -> bool:
-        """NVFP4 in loops from its amaxes on; False where NumPy is to do it."""
+    def _nvfp4(self, amax: Array, out: Encoded, target: Array, in_carrier: bool, packed: bool = False) -> bool:
+        """NVFP4 in loops from its amaxes on; False, and nothing done, where NumPy is to do it."""
+        elements = self.work(target, in_carrier, packed)
+        work = block_compiled.tensor_scaled_function(
+            self.fmt, self.plan.rules, elements, amax, out.tensor_amax, out.tensor_scale, out.scales
+        )
+        if work is None and not packed:
+            work = self._nvfp4_in_stages(amax, out, target, in_carrier)
+        if work is None:
+            return False
+        for_each(work, self.fine.tasks(block_compiled.CHUNK), self.threads)
+        assert out.tensor_scale is not None
+        if in_carrier and not np.isfinite(out.tensor_scale):
+            with_quiet_nans(target, out.values, out.tensor_scale)
+        return True
+
+    def _nvfp4_in_stages(self, amax: Array, out: Encoded, target: Array, in_carrier: bool) -> Any:
+        """A function of a task that finds scales, then writes elements; None where NumPy is to do it."""
         scales = block_compiled.tensor_scales_function(self.fmt, self.fine, amax, out.tensor_amax)
         fast = None if scales is None else self.fast_elements("factor32", out, target, in_carrier)
         if scales is None or fast is None:
-            return False
+            return None
         factors = np.empty(amax.shape, f32)
 
         def work(task: Task) -> None:
             scales(task, out.scales, out.values, factors)
             fast(task, factors, out.values)
 
-        for_each(work, self.fine.tasks(block_compiled.CHUNK), self.threads)
-        if in_carrier:
-            with_quiet_nans(target, out.values, out.tensor_scale)
-        return True
+        return work
+
+    def at_once(self, out: Encoded, target: Array, in_carrier: bool, packed: bool = False) -> bool:
+        """Scales and elements in one loop; False, and nothing done, where they are found one by one."""
+        if self.fmt.scale_rule.name == "p3109":
+            return False
+        work = self.work(target, in_carrier, packed)
+        whole = block_compiled.whole_function(self.fmt, self.plan.rules, work, out.scales)
+        if whole is not None:
+            for_each(whole, self.fine.tasks(block_compiled.CHUNK), self.threads)
+        return whole is not None
 
     def task_by_task(self, sink: Sink, out: Encoded, target: Array | None, in_carrier: bool) -> None:
         """Each task's amaxes, scales and elements while it is in the cache."""
-        whole = None
-        if target is not None and self.fmt.scale_rule.name != "p3109":
-            whole = block_compiled.whole_function(self.fmt, self.plan.rules, self.work(target, in_carrier), out.scales)
-        if whole is not None:
-            for_each(whole, self.fine.tasks(block_compiled.CHUNK), self.threads)
+        if target is not None and self.at_once(out, target, in_carrier):
             return
         fill = self.amax_function()
         amax = np.zeros(self.blocks(self.fine), self.x.patterns.dtype)
@@ -224,7 +271,7 @@ class _Run:
         work = self.work(target, in_carrier)
         return block_compiled.elements_function(self.fmt, self.plan.rules, work, out.tensor_scale, kind)
 
-    def work(self, target: Array, in_carrier: bool) -> block_compiled.Work:
+    def work(self, target: Array, in_carrier: bool, packed: bool = False) -> block_compiled.Work:
         """What the compiled loops read and write."""
         nan = nan_scale(self.fmt.scale_value_format)
         steps = None if self.plan.amax_limit != "none" else steps_of(self.fmt, BINARY32)
@@ -234,7 +281,7 @@ class _Run:
         return block_compiled.Work(
             self.fine, self.x.patterns, target, in_carrier, self.x.numbers,
             numbers_only=steps is not None and steps.nan == nan, largest_holds_infinity=largest,
-            limit=limit_of(self.plan, BINARY32),
+            limit=limit_of(self.plan, BINARY32), packed=packed,
         )  # fmt: skip
 
     def elements(self, task: Task, params: Params, sink: Sink, out: Encoded) -> None:
@@ -281,7 +328,7 @@ def for_each(work: Callable[[Task], None], tasks: list[Task], threads: int) -> N
 
 def _nested(scale: BlockFormat, params: Params) -> tuple[Params, Any]:
     """Scales, as real numbers, quantized as blocks in turn."""
-    from .block_arrays import decode_array, encode_array
+    from .block_functions import decode_array, encode_array
 
     nested = encode_array(params.values, scale, axis=-1 if scale.flat else None)
     values = decode_array(nested)

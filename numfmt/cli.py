@@ -2,7 +2,8 @@
 
 0 ok, 1 a check found mismatches, 2 usage or an unknown name, 3 a bad input file, 70 a fault of nfmt
 itself, 130 interrupted. An error is one line on stderr. The commands live in `numfmt._cli` and are
-imported when they run.
+imported when they run. Another package adds one by an entry point in the group "nfmt.commands": its name, and
+a function of the arguments after it that returns the exit code.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ._cli.screen import FAULT, INTERRUPTED, OK, USAGE, Failure, put
 from .rounding import Overflow, Rounding, unknown
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 COMMANDS = {
     "list": ("listing", "the named formats"),
@@ -28,6 +32,7 @@ COMMANDS = {
     "diff": ("differing", "operands that two platforms convert differently"),
     "selftest": ("selftest", "check this installation, in seconds"),
 }
+PLUGINS = "nfmt.commands"  # group of the entry points of other packages
 
 MAIN = """\
 examples:
@@ -132,7 +137,7 @@ class Parser(argparse.ArgumentParser):
         raise Failure(f"{message} ({self.prog} --help shows how)")
 
 
-def _parser() -> Parser:
+def _parser(plugins: dict[str, EntryPoint]) -> Parser:
     about = "A bit-exact emulator of number formats."
     parser = Parser("nfmt", description=about, epilog=MAIN, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="store_true", help="say the version and leave")
@@ -145,6 +150,8 @@ def _parser() -> Parser:
         )  # fmt: skip
         made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         _ARGUMENTS[name](made)
+    for name, entry in plugins.items():
+        commands.add_parser(name, help=f"a command of {entry.module.partition('.')[0]}")
     return parser
 
 
@@ -264,16 +271,44 @@ def _seed(text: str) -> int | tuple[int, ...]:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _parser()
-    command = next((a for a in argv if not a.startswith("-")), None)
-    if command is not None and command not in COMMANDS:
-        raise Failure(unknown("command", command, list(COMMANDS)))
+    parser = _parser({} if _command(argv) in COMMANDS else _plugins())
     # argparse takes what starts with - and is no plain number for an option; after a space it is a value.
     args = parser.parse_args([f" {a}" if _NEGATIVE.match(a) else a for a in argv])
     if args.command is None and not args.version:
         put(parser.format_help())
         raise Failure("no command is given")
     return args
+
+
+def _command(argv: Sequence[str]) -> str | None:
+    return next((a for a in argv if not a.startswith("-")), None)
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    """Commands of other packages by name; looking for them reads the metadata of all that is installed."""
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=PLUGINS) if entry.name not in COMMANDS}
+
+
+def _run_plugin(name: str, argv: Sequence[str]) -> int:
+    """Run a command of another package."""
+    plugins = _plugins()
+    if name not in plugins:
+        raise Failure(unknown("command", name, [*COMMANDS, *plugins]))
+    try:
+        run = plugins[name].load()
+    except ModuleNotFoundError as error:
+        raise Failure(f"{name} needs {error.name}, which is not installed; {_advice(plugins[name], error)}") from error
+    return int(run([a for a in argv[argv.index(name) + 1 :] if a != "--debug"]))
+
+
+def _advice(entry: EntryPoint, error: ModuleNotFoundError) -> str:
+    """What to install: the extra of that name where the plugin's distribution has one."""
+    metadata = None if entry.dist is None else entry.dist.metadata
+    extras = [] if metadata is None else metadata.get_all("Provides-Extra") or []
+    wanted = f'"{metadata["Name"]}[{error.name}]"' if metadata is not None and error.name in extras else error.name
+    return f"pip install {wanted}"
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -295,8 +330,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given
+    command = _command(given)
     try:
-        code = _run(_parse(given))
+        code = _run(_parse(given)) if command is None or command in COMMANDS else _run_plugin(command, given)
         sys.stdout.flush()
         return code
     except BrokenPipeError:

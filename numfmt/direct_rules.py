@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -20,7 +19,7 @@ from .blocks import BlockFormat
 from .formats import CodebookFormat, FixedFormat
 from .named_rules import bound_floor
 from .rounding import Rounding
-from .scale_rules import Coded, ScaleRule, from_scale, nan_scale, step_params, steps_of, to_scale
+from .scale_rules import Coded, NumPyFloats, ScaleRule, nan_scale, step_params, steps_of
 from .specials import Rules
 
 Array = npt.NDArray[Any]
@@ -102,79 +101,74 @@ def _micro(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
 # ---- GGUF ------------------------------------------------------------------------------------------------------
 
 
-def _q8_0(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
-    d = np.abs(rows).max(axis=1) / f32(127)
-    y = rows * _reciprocal(d)[:, None]
-    # gguf's own steps: half away from zero, and where a subnormal d is too small the cast to int8 wraps.
-    magnitude = np.floor(np.abs(y)) + np.floor(2 * (np.abs(y) - np.floor(np.abs(y))))
-    q = np.nan_to_num(np.sign(y) * magnitude, posinf=127, neginf=-127).astype(np.int64)
-    return Coded(d.astype(np.float16), (q & 0xFF).astype(np.uint8))
+def _q8_0(fmt: BlockFormat, rows: Any, rules: Rules, tensor: Any, fp: Any = NumPyFloats) -> Coded:
+    d = fp.largest(abs(rows)) / f32(127)
+    y = rows * _reciprocal(d, fp)[:, None]
+    # gguf's own steps: half away from zero; where d is zero or so small that 1 / d overflows there is no number.
+    whole = fp.floor(abs(y))
+    q = fp.integers(whole + fp.floor(f32(2) * (abs(y) - whole)))
+    return Coded(fp.half(d), fp.where(fp.negative(y), -q, q) & 0xFF)
 
 
-def _reciprocal(d: Array) -> Array:
-    return np.where(d == 0, f32(0), f32(1) / d)
+def _reciprocal(d: Any, fp: Any) -> Any:
+    return fp.where(d == 0, f32(0), f32(1) / d)
 
 
-def _signed_maximum(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
+def _signed_maximum(fmt: BlockFormat, rows: Any, rules: Rules, tensor: Any, fp: Any = NumPyFloats) -> Coded:
     """Q4_0, Q5_0: the element of largest magnitude becomes the least integer."""
     half = 2 ** (fmt.element.bits - 1)
-    at = np.abs(rows).argmax(axis=1)
-    d = rows[np.arange(len(rows)), at] / f32(-half)
-    return Coded(d.astype(np.float16), _truncated(rows * _reciprocal(d)[:, None] + f32(half + 0.5), 2 * half - 1))
+    d = fp.extreme(rows) / f32(-half)
+    y = rows * _reciprocal(d, fp)[:, None] + f32(half + 0.5)
+    return Coded(fp.half(d), _truncated(y, 2 * half - 1, fp))
 
 
-def _minimum(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
+def _minimum(fmt: BlockFormat, rows: Any, rules: Rules, tensor: Any, fp: Any = NumPyFloats) -> Coded:
     """Q4_1, Q5_1: integers from the block's minimum upward."""
     top = 2**fmt.element.bits - 1
-    least = rows.min(axis=1)
-    d = (rows.max(axis=1) - least) / f32(top)
-    codes = _truncated((rows - least[:, None]) * _reciprocal(d)[:, None] + f32(0.5), top)
-    return Coded(d.astype(np.float16), codes, least.astype(np.float16))
+    least = fp.least(rows)
+    d = (fp.largest(rows) - least) / f32(top)
+    y = (rows - least[:, None]) * _reciprocal(d, fp)[:, None] + f32(0.5)
+    return Coded(fp.half(d), _truncated(y, top, fp), fp.half(least))
 
 
-def _truncated(y: Array, top: int) -> Array:
+def _truncated(y: Any, top: int, fp: Any) -> Any:
     """Integers 0 … top; 0 for what is no number, as in gguf on x86, where the cast of such is not defined."""
-    return np.clip(np.trunc(np.where(np.isfinite(y), y, f32(0))), 0, top).astype(np.uint8)
+    return fp.integers(fp.clip(fp.where(fp.isfinite(y), y, f32(0)), f32(0), f32(top)))
 
 
 # ---- Four Over Six ---------------------------------------------------------------------------------------------
 
 
-def _four_over_six(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any, *, scale_max: int, squared: bool) -> Coded:
+def _four_over_six(
+    fmt: BlockFormat, rows: Any, rules: Rules, tensor: Any, fp: Any = NumPyFloats, *, scale_max: int, squared: bool
+) -> Coded:
     """The block's amax becomes 6 or 4, whichever leaves the smaller error; 6 where they tie."""
     tensor = f32(0) if tensor is None else tensor
-    encode_scale = np.minimum(f32(scale_max * 6) / tensor, FLT_MAX)
-    if tensor == 0 or encode_scale == 0:
-        encode_scale = f32(1)
-    amax = np.fmax.reduce(np.abs(rows), axis=1, initial=f32(0))
-    base = amax / f32(6) * encode_scale
+    encode_scale = fp.minimum(f32(scale_max * 6) / tensor, FLT_MAX)
+    encode_scale = fp.where((tensor == 0) | (encode_scale == 0), f32(1), encode_scale)
+    base = fp.largest_number(abs(rows)) / f32(6) * encode_scale
     found = []
     for candidate in (base, base * f32(1.5)):
-        scales = to_scale(fmt, np.minimum(candidate, f32(448)))
-        s = from_scale(fmt, scales)[:, None]
-        inverse = np.minimum(f32(1) / (s * (f32(1) / encode_scale)), FLT_MAX)
-        codes = _elements(fmt, rows * inverse, rules)
-        found.append((scales, codes, _error(fmt, rows, codes, s, tensor, scale_max, squared)))
+        scales = fp.to_scale(fmt, fp.minimum(candidate, f32(448)))
+        s = fp.from_scale(fmt, scales)[:, None]
+        inverse = fp.minimum(f32(1) / (s * (f32(1) / encode_scale)), FLT_MAX)
+        codes = fp.elements(fmt, rows * inverse, rules)
+        difference = fp.values(fmt, codes) * s * tensor / f32(scale_max * 6) - rows
+        error = difference * difference if squared else abs(difference)
+        found.append((scales, codes, _summed(error, fmt.block[-1], fp)))
     (six, six_codes, six_error), (four, four_codes, four_error) = found
-    better = np.asarray(four_error < six_error)
+    better = four_error < six_error
     return Coded(
-        np.where(better, four, six), np.where(better[:, None], four_codes, six_codes),
+        fp.where(better, four, six), fp.where(better[:, None], four_codes, six_codes),
         tensor_scale=tensor / f32(scale_max * 6),
     )  # fmt: skip
 
 
-def _error(
-    fmt: BlockFormat, rows: Array, codes: Array, s: Array, tensor: Any, scale_max: int, squared: bool
-) -> Array:
-    """Mean error of each row, summed in order in binary32; of 16 × 16 tiles the row sums meet as a tree."""
-    from .arrays import decode
-
-    values = np.asarray(decode(codes, fmt.element, threads=1))
-    difference = values * s * tensor / f32(scale_max * 6) - rows
-    each = difference * difference if squared else np.abs(difference)
-    lines = each.reshape(len(rows), -1, fmt.block[-1])
-    sums = np.zeros(lines.shape[:2], f32)
-    for i in range(lines.shape[2]):
+def _summed(each: Any, length: int, fp: Any) -> Any:
+    """Sums of rows, in order, in binary32; of 16 × 16 tiles the sums of lines meet as a tree."""
+    lines = each.reshape(len(each), -1, length)
+    sums = lines[:, :, 0]
+    for i in range(1, length):
         sums = sums + lines[:, :, i]
     while sums.shape[1] > 1 and sums.shape[1] % 2 == 0:
         half = sums.shape[1] // 2
@@ -188,30 +182,27 @@ def _error(
 # ---- HiFloat4 --------------------------------------------------------------------------------------------------
 
 
-def _bfloat16(x: Array) -> Array:
-    return x.astype(ml_dtypes.bfloat16).astype(f32)
-
-
-def _hif4(fmt: BlockFormat, rows: Array, rules: Rules, tensor: Any) -> Coded:
+def _hif4(fmt: BlockFormat, rows: Any, rules: Rules, tensor: Any, fp: Any = NumPyFloats) -> Coded:
     """A scale of 64 elements from bfloat16 arithmetic, doubled for eights and again for fours that would overflow."""
-    from .arrays import encode
-
-    magnitude = np.abs(rows)
-    scale = _bfloat16(magnitude.max(axis=1) * _bfloat16(f32(1) / f32(7).reshape(1)))
-    scale = np.clip(scale, f32(2.0**-48), f32(49152))
-    codes = np.asarray(encode(scale, fmt.scale_value_format, rounding="ties_to_even", overflow="saturate", threads=1))
-    reciprocal = _bfloat16(f32(1) / from_scale(fmt, codes))[:, None]
-    eights = magnitude.reshape(len(rows), -1, 8).max(axis=2)
-    fours = magnitude.reshape(len(rows), -1, 4).max(axis=2)
-    two = (eights * reciprocal >= 4).astype(np.uint8)
-    by_eight = np.repeat(1 + two, 2, axis=1)
-    three = (fours * reciprocal / by_eight >= 2).astype(np.uint8)
-    factor = np.repeat(by_eight * (1 + three), 4, axis=1).astype(f32)
-    steps = np.floor(magnitude / factor * reciprocal * f32(4) + f32(0.5))
-    elements = np.clip(np.nan_to_num(steps, nan=0.0), 0, 7).astype(np.uint8) | np.where(np.signbit(rows), 8, 0)
-    nan = ~np.isfinite(magnitude.max(axis=1))
-    codes = np.where(nan, np.uint8(nan_scale(fmt.scale_value_format) or 0), codes)
-    return Coded(codes, np.where(nan[:, None], np.uint8(7), elements), micro=(two, three))
+    magnitude = abs(rows)
+    amax = fp.largest(magnitude)
+    scale = fp.bfloat16(amax * fp.bfloat16(f32(1) / f32(7)))
+    codes = fp.to_scale(fmt, fp.clip(scale, f32(2.0**-48), f32(49152)), Rounding.TIES_TO_EVEN)
+    reciprocal = fp.bfloat16(f32(1) / fp.from_scale(fmt, codes))[:, None]
+    eights = fp.largest(magnitude.reshape(len(rows), -1, 8))
+    fours = fp.largest(magnitude.reshape(len(rows), -1, 4))
+    two = fp.where(eights * reciprocal >= f32(4), codes[:, None] * 0 + 1, codes[:, None] * 0)
+    by_eight = fp.repeat(two, 2)
+    three = fours * reciprocal / fp.numbers(1 + by_eight) >= f32(2)
+    three = fp.where(three, codes[:, None] * 0 + 1, codes[:, None] * 0)
+    factor = fp.numbers(fp.repeat((1 + by_eight) * (1 + three), 4))
+    steps = fp.floor(magnitude / factor * reciprocal * f32(4) + f32(0.5))
+    steps = fp.clip(fp.where(steps == steps, steps, f32(0)), f32(0), f32(7))
+    sign = fp.where(fp.negative(rows), codes[:, None] * 0 + 8, codes[:, None] * 0)
+    finite = fp.isfinite(amax)
+    nan = codes.dtype.type(nan_scale(fmt.scale_value_format) or 0)
+    elements = fp.where(finite[:, None], fp.integers(steps) | sign, codes[:, None] * 0 + 7)
+    return Coded(fp.where(finite, codes, nan), elements, micro=(two, three))
 
 
 def _suits_affine(fmt: BlockFormat) -> str:

@@ -19,7 +19,7 @@ import numba
 from llvmlite import binding
 from numba.core import caching
 
-_SOURCES = ("lanes.py", "*loops.py", "disk_cache.py", "_core/*.py")
+_SOURCES = ("lanes.py", "simd.py", "*loops.py", "disk_cache.py", "_core/*.py")
 
 
 @lru_cache(maxsize=1)

@@ -45,7 +45,7 @@ NUMPY = SimpleNamespace(
 PYTHON = SimpleNamespace(where=lambda condition, yes, no: yes if condition else no, minimum=min, maximum=max)
 
 
-def apply(plan: Plan, patterns: Any, random: Any, in_carrier: bool, xp: SimpleNamespace = NUMPY) -> Any:
+def apply(plan: Plan, patterns: Any, random: Any, in_carrier: bool, xp: Any = NUMPY) -> Any:
     """Codes (or, `in_carrier`, carrier patterns) of the plan's format for carrier patterns.
 
     Args:
@@ -67,7 +67,7 @@ def apply(plan: Plan, patterns: Any, random: Any, in_carrier: bool, xp: SimpleNa
             return table.encode(patterns, random, carrier, p, results, mode, xp=xp)
 
 
-def decode(codes: Any, carrier: Carrier, source: Source | Grid, xp: SimpleNamespace = NUMPY) -> Any:
+def decode(codes: Any, carrier: Carrier, source: Source | Grid, xp: Any = NUMPY) -> Any:
     """Carrier patterns of codes of a float or fixed-point format."""
     if isinstance(source, Source):
         return floating.decode(codes, carrier, source, xp=xp)

@@ -22,19 +22,24 @@ from numba.extending import intrinsic, models, register_model
 
 
 class Lane(types.Type):
-    """Type of an integer of `width` bits, signed or not."""
+    """Type of an integer of `width` bits, signed or not; or of a vector of `count` of them."""
 
-    def __init__(self, width: int, signed: bool = True) -> None:
-        self.width, self.signed = width, signed
-        super().__init__(f"{'Lane' if signed else 'Word'}{width}")
+    def __init__(self, width: int, signed: bool = True, count: int = 1) -> None:
+        self.width, self.signed, self.count = width, signed, count
+        super().__init__(f"{'Lane' if signed else 'Word'}{width}" + (f"x{count}" if count > 1 else ""))
+
+    def takes(self, other: Any) -> bool:
+        """Whether the other type becomes this one: plain integers and booleans, and one lane for a vector."""
+        one = isinstance(other, Lane) and other.count == 1 < self.count and other.width == self.width
+        return one or isinstance(other, types.Integer | types.Boolean)
 
     def can_convert_from(self, typing_context: Any, other: Any) -> Any:
-        """Plain integers and booleans become lanes."""
-        return Conversion.safe if isinstance(other, types.Integer | types.Boolean) else None
+        """What a lane takes converts to it."""
+        return Conversion.safe if self.takes(other) else None
 
     def unify(self, typing_context: Any, other: Any) -> Any:
-        """A lane and a plain integer meet in the lane."""
-        return self if isinstance(other, types.Integer | types.Boolean) else None
+        """A lane and what it takes meet in the lane."""
+        return self if self.takes(other) else None
 
 
 LANE32, LANE64, WORD32 = Lane(32), Lane(64), Lane(32, signed=False)
@@ -43,7 +48,8 @@ LANE32, LANE64, WORD32 = Lane(32), Lane(64), Lane(32, signed=False)
 @register_model(Lane)
 class _LaneModel(models.PrimitiveModel):
     def __init__(self, manager: Any, lane: Lane) -> None:
-        super().__init__(manager, lane, ir.IntType(lane.width))
+        element = ir.IntType(lane.width)
+        super().__init__(manager, lane, ir.VectorType(element, lane.count) if lane.count > 1 else element)
 
 
 # Instructions of llvmlite's builder for signed lanes, and where they differ for unsigned ones.
@@ -57,6 +63,16 @@ _COMPARISON = {
 }  # fmt: skip
 
 
+def widest(args: Any) -> Any:
+    """The lane in which the operands of an operator meet: a vector, if one of them is; None without any lane."""
+    return max((a for a in args if isinstance(a, Lane)), key=lambda lane: lane.count, default=None)
+
+
+def truth(lane: Lane) -> Any:
+    """The type of a lane's comparisons; that of a vector's are a vector of lanes of one bit."""
+    return types.boolean if lane.count == 1 else Lane(1, count=lane.count)
+
+
 def _register(function: Any) -> None:
     """Give an operator a meaning for one or two lanes; plain integers are cast to lanes first."""
     comparison = _COMPARISON.get(function)
@@ -64,10 +80,10 @@ def _register(function: Any) -> None:
     @infer_global(function)
     class _Typing(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
-            lanes = [a for a in args if isinstance(a, Lane)]
-            if lanes and all(isinstance(a, Lane | types.Integer | types.Boolean) for a in args):
-                return signature(types.boolean if comparison else lanes[0], *[lanes[0]] * len(args))
-            return None
+            lane = widest(args)
+            if lane is None or not all(a == lane or lane.takes(a) for a in args):
+                return None
+            return signature(truth(lane) if comparison else lane, *[lane] * len(args))
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         signed = sig.args[0].signed
@@ -87,8 +103,18 @@ for _function in (*_ARITHMETIC, *_COMPARISON):
 
 @lower_cast(types.Integer, Lane)
 @lower_cast(types.Boolean, Lane)
+@lower_cast(Lane, Lane)
 def _cast(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
-    return _resize(builder, value, target.width, getattr(source, "signed", False))
+    if getattr(source, "count", 1) == target.count:
+        return _resize(builder, value, target.width, getattr(source, "signed", False))
+    return splat(builder, _resize(builder, value, target.width, getattr(source, "signed", False)), target.count)
+
+
+def splat(builder: Any, value: Any, count: int) -> Any:
+    """A vector of equal elements."""
+    nothing = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count))
 
 
 def _resize(builder: Any, value: Any, width: int, signed: bool) -> Any:
@@ -142,56 +168,17 @@ def maximum(a: Any, b: Any) -> Any:
     return a if a > b else b
 
 
-def block_maximum(size: int) -> Any:
-    """A function of (int32 array, start, mask, limit): the largest x & mask of `size` elements, 0 for those > limit.
+@intrinsic
+def likely(typing_context: Any, condition: Any) -> Any:
+    """The condition, which almost always holds: what happens otherwise gets no registers at the expense of the rest."""
 
-    Numba does not make vector instructions of a short reduction by itself.
-    """
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        truth = ir.IntType(1)
+        kind = ir.FunctionType(truth, [truth, truth])
+        expect = cgutils.get_or_insert_function(builder.module, kind, "llvm.expect.i1")
+        return builder.call(expect, [args[0], truth(1)])
 
-    @intrinsic
-    def maximum_of_block(typing_context: Any, array: Any, start: Any, mask: Any, limit: Any) -> Any:
-        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            vector = ir.VectorType(ir.IntType(32), size)
-            made = context.make_array(sig.args[0])(context, builder, args[0])
-            at = builder.gep(made.data, [args[1]])
-            elements = builder.load(builder.bitcast(at, vector.as_pointer()), align=4)
-
-            def every(number: Any) -> Any:
-                word, nothing = ir.IntType(32), ir.Constant(vector, ir.Undefined)
-                one = builder.insert_element(nothing, builder.trunc(number, word), word(0))
-                return builder.shuffle_vector(one, nothing, ir.Constant(vector, [0] * size))
-
-            magnitudes = builder.and_(elements, every(args[2]))
-            beyond = builder.icmp_signed(">", magnitudes, every(args[3]))
-            magnitudes = builder.select(beyond, ir.Constant(vector, [0] * size), magnitudes)
-            kind = ir.FunctionType(ir.IntType(32), [vector])
-            reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.smax.v{size}i32")
-            return builder.call(reduce, [magnitudes])
-
-        return types.int32(array, types.int64, types.int64, types.int64), generate
-
-    return maximum_of_block
-
-
-def block_fill(size: int) -> Any:
-    """A function of (array of 32-bit elements, start, value) that stores the value `size` times from start on."""
-
-    @intrinsic
-    def fill_block(typing_context: Any, array: Any, start: Any, value: Any) -> Any:
-        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            element = context.get_data_type(sig.args[2])
-            vector, lanes = ir.VectorType(element, size), ir.VectorType(ir.IntType(32), size)
-            made = context.make_array(sig.args[0])(context, builder, args[0])
-            nothing = ir.Constant(vector, ir.Undefined)
-            one = builder.insert_element(nothing, args[2], ir.IntType(32)(0))
-            every = builder.shuffle_vector(one, nothing, ir.Constant(lanes, [0] * size))
-            at = builder.bitcast(builder.gep(made.data, [args[1]]), vector.as_pointer())
-            builder.store(every, at, align=4)
-            return context.get_dummy_value()
-
-        return types.none(array, types.int64, array.dtype), generate
-
-    return fill_block
+    return types.boolean(types.boolean), generate
 
 
 @intrinsic

@@ -61,13 +61,12 @@ def jit(function: Any, *name: Any) -> Any:
     return enable(njit(nogil=True, error_model="numpy")(function), "_".join(str(part) for part in name))
 
 
-def inner(function: Any, *name: Any) -> Any:
-    """A compiled function that loops call.
+def inner(function: Any) -> Any:
+    """A compiled function that becomes part of the loops that call it.
 
-    Its symbol must differ from that of every other one, in this process and in those that filled the
+    One that stayed a function would need a symbol that no other has, also in the processes that filled the
     cache: Numba numbers closures by process, and linked code takes the first symbol of a name.
     """
-    function.__qualname__ = "_".join(str(part) for part in ("inner", *name))
     return njit(error_model="numpy", forceinline=True)(function)
 
 
@@ -151,7 +150,7 @@ def _round_loop(kind: str, in_carrier: bool, bits: int, general: bool, randomnes
             random = word(k0, k1, high, low + word32(i))
             out[i] = plain(one(lane(patterns[i]), lane(random), parameters, results, STOCHASTIC))
 
-    fill = inner(stochastic_stretch if randomness == "word" else stretch, kind, in_carrier, bits, general, randomness)
+    fill = inner(stochastic_stretch if randomness == "word" else stretch)
 
     def seeded(patterns, p, out, k0, k1, start, shift):
         key0, key1, high, low = word32(k0), word32(k1), word32(start >> 32), word32(start)
@@ -169,7 +168,7 @@ def _random_loop() -> Any:
         for i in range(out.size):
             out[i] = plain(word(k0, k1, high, low + word32(i)))
 
-    stretch = inner(words, "words")
+    stretch = inner(words)
 
     def fill(k0, k1, start, out):
         key0, key1, high, low = word32(k0), word32(k1), word32(start >> 32), word32(start)

@@ -15,7 +15,7 @@ from ._core.parameters import BINARY32
 from .carriers import value_of
 from .formats import CodebookFormat, FloatFormat
 from .rounding import Rounding
-from .scale_rules import Bound, ScaleRule, Scales, emax, emax_of, fraction_bits_at_max, from_scale, scale_code, to_scale
+from .scale_rules import Bound, NumPyFloats, ScaleRule, Scales, emax, emax_of, fraction_bits_at_max, scale_code
 
 if TYPE_CHECKING:
     from .blocks import BlockFormat
@@ -106,61 +106,66 @@ def _log2_reaches(k: int) -> Fraction:
 # ---- binary32 rules --------------------------------------------------------------------------------------------
 
 
-def nvfp4_encode_scale(tensor: Any) -> np.float32:
+def nvfp4_encode_scale(tensor: Any, fp: Any = NumPyFloats) -> Any:
     """S_enc of scaling.md 4.1: 448 × 6 over the tensor's amax, or 1."""
-    scale = np.minimum(f32(448) * f32(6) / tensor, FLT_MAX)
-    return f32(1) if tensor == 0 or scale == 0 else f32(scale)
+    scale = fp.minimum(f32(448) * f32(6) / tensor, FLT_MAX)
+    return fp.where((tensor == 0) | (scale == 0), f32(1), scale)
 
 
-def _transformer_engine(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
+def _transformer_engine(fmt: BlockFormat, amax: Any, tensor: Any, fp: Any = NumPyFloats) -> Scales:
     """scaling.md 4.1: every operation in binary32, in TransformerEngine's order."""
-    scale = nvfp4_encode_scale(tensor)
-    codes = to_scale(fmt, np.minimum(amax * (scale * (f32(1) / f32(6))), FLT_MAX))
-    inverse = np.minimum(f32(1) / (from_scale(fmt, codes) * (f32(1) / scale)), FLT_MAX)
+    scale = nvfp4_encode_scale(tensor, fp)
+    codes = fp.to_scale(fmt, fp.minimum(amax * (scale * (f32(1) / f32(6))), FLT_MAX))
+    inverse = fp.minimum(f32(1) / (fp.from_scale(fmt, codes) * (f32(1) / scale)), FLT_MAX)
     return Scales(codes, inverse, tensor / f32(2688))
 
 
-def _torchao(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    per_tensor = f32(tensor) / f32(448 * 6)
+def _torchao(fmt: BlockFormat, amax: Any, tensor: Any, fp: Any = NumPyFloats) -> Scales:
+    per_tensor = tensor / f32(448 * 6)
     scaled = amax / f32(6) / per_tensor
-    codes = to_scale(fmt, np.clip(scaled, f32(2.0**-6), f32(448)))
-    return Scales(codes, (f32(1) / per_tensor) / from_scale(fmt, codes), per_tensor)
+    codes = fp.to_scale(fmt, fp.clip(scaled, f32(2.0**-6), f32(448)))
+    return Scales(codes, (f32(1) / per_tensor) / fp.from_scale(fmt, codes), per_tensor)
 
 
-def _torchao_one_level(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    codes = to_scale(fmt, np.clip(amax / f32(6), f32(2.0**-6), f32(448)))
-    return Scales(codes, f32(1) / from_scale(fmt, codes))
+def _torchao_one_level(fmt: BlockFormat, amax: Any, tensor: Any, fp: Any = NumPyFloats) -> Scales:
+    codes = fp.to_scale(fmt, fp.clip(amax / f32(6), f32(2.0**-6), f32(448)))
+    return Scales(codes, f32(1) / fp.from_scale(fmt, codes))
 
 
-def _deepseek(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    scale = np.maximum(amax, f32(1e-4)) / f32(float(fmt.element.max))
+def _deepseek(fmt: BlockFormat, amax: Any, tensor: Any, fp: Any = NumPyFloats) -> Scales:
+    scale = fp.maximum(amax, f32(1e-4)) / f32(float(fmt.element.max))
     return Scales(scale, scale, divides=True)
 
 
-def _deepgemm_fp32(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    scale = np.maximum(amax, f32(1e-4)) / f32(float(fmt.element.max))
+def _deepgemm_fp32(fmt: BlockFormat, amax: Any, tensor: Any, fp: Any = NumPyFloats) -> Scales:
+    scale = fp.maximum(amax, f32(1e-4)) / f32(float(fmt.element.max))
     return Scales(scale, f32(1) / scale)
 
 
-def _bitsandbytes(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    scale = np.where(np.isinf(amax), f32(np.nan), amax)
+def _current_scaling(fmt: BlockFormat, amax: Any, tensor: Any, fp: Any = NumPyFloats) -> Scales:
+    factor = fp.minimum(f32(float(fmt.element.max)) / amax, FLT_MAX)
+    factor = fp.where((amax == 0) | ~fp.isfinite(amax), f32(1), factor)
+    return Scales(f32(1) / factor, factor)
+
+
+def _bitsandbytes(fmt: BlockFormat, amax: Any, tensor: Any, fp: Any = NumPyFloats) -> Scales:
+    scale = fp.where(fp.isinf(amax), f32(np.nan), amax)
     return Scales(scale, f32(1) / scale)
 
 
-def _modelopt(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
+def _modelopt(fmt: BlockFormat, amax: Any, tensor: Any, fp: Any = NumPyFloats) -> Scales:
     per_tensor = tensor / f32(6 * 448)
     scaled = amax / (f32(6) * per_tensor)
-    codes = to_scale(fmt, np.clip(np.where(scaled == 0, f32(1), scaled), f32(2.0**-9), f32(448)))
-    return Scales(codes, from_scale(fmt, codes) * per_tensor, per_tensor, divides=True)
+    codes = fp.to_scale(fmt, fp.clip(fp.where(scaled == 0, f32(1), scaled), f32(2.0**-9), f32(448)))
+    return Scales(codes, fp.from_scale(fmt, codes) * per_tensor, per_tensor, divides=True)
 
 
-def _compressed_tensors(fmt: BlockFormat, amax: Array, tensor: Any) -> Scales:
-    global_scale = f32(448 * 6) / np.maximum(tensor, f32(2.0**-126))
-    if not np.isfinite(global_scale):
-        global_scale = f32(1)
-    codes = to_scale(fmt, global_scale * (amax / f32(6)))
-    codes = np.where(codes == 0, codes.dtype.type(0x20), codes)  # E4M3's epsilon, 1/8, stands in for a zero scale
-    return Scales(codes, from_scale(fmt, codes) / global_scale, global_scale, divides=True)
+def _compressed_tensors(fmt: BlockFormat, amax: Any, tensor: Any, fp: Any = NumPyFloats) -> Scales:
+    global_scale = f32(448 * 6) / fp.maximum(tensor, f32(2.0**-126))
+    global_scale = fp.where(fp.isfinite(global_scale), global_scale, f32(1))
+    codes = fp.to_scale(fmt, global_scale * (amax / f32(6)))
+    codes = fp.where(codes == 0, codes.dtype.type(0x20), codes)  # E4M3's epsilon, 1/8, stands in for a zero scale
+    return Scales(codes, fp.from_scale(fmt, codes) / global_scale, global_scale, divides=True)
 
 
 # ---- the rules ----------------------------------------------------------------------------------------------------
@@ -242,6 +247,10 @@ def _binary32_rules() -> list[ScaleRule]:
         _rule(
             "deepgemm_fp32", "DeepGEMM per_token_cast_to_fp8: x × fl(1 / s)", binary32=_deepgemm_fp32,
             scales=("float32",), suits=_suits_float,
+        ),
+        _rule(
+            "current_scaling", "TransformerEngine recipe_common.cuh compute_scale_from_amax: x × fl(max / amax)",
+            binary32=_current_scaling, scales=("float32",), suits=_suits_float,
         ),
         _rule(
             "bitsandbytes", "bitsandbytes csrc/kernels, blockwise absmax", binary32=_bitsandbytes,

@@ -70,6 +70,16 @@ class PackedCodes:
         return codes if dtype is None else codes.astype(dtype)
 
 
+def nibbles(codes: PackedCodes, layout: Layout) -> Array | None:
+    """The bytes of 4-bit codes as (1, rows, columns / 2), the low half of a byte first; None where that is no view."""
+    from .packing import is_low_first
+
+    along_rows = layout.a == 1 and layout.outer == 1 and layout.order == tuple(range(len(layout.shape)))
+    if codes.bits != 4 or not is_low_first(codes.layout) or not along_rows or layout.columns % 2 or layout.g % 2:
+        return None
+    return codes.data.reshape(1, layout.rows, layout.columns // 2) if codes.data.flags.c_contiguous else None
+
+
 def reader(codes: PackedCodes, layout: Layout) -> Callable[[Task], Array] | None:
     """A function of a task that gives its codes as (1, rows, columns), in a buffer of the thread.
 

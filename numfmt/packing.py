@@ -218,6 +218,11 @@ def _layout(layout: str, bits: int, group: int | None) -> Stream | Halves:
     return _known_layout(layout.lower(), width, size)
 
 
+def is_low_first(layout: str, bits: int = 4) -> bool:
+    """Whether a layout's name stands for the little-endian stream at a width."""
+    return _layout(layout, bits, None) == Stream(bits, high=False)
+
+
 def _axis(axis: int, array: Array, what: str) -> int:
     if not -array.ndim <= axis < array.ndim:
         allowed = f"{-array.ndim} to {array.ndim - 1} are allowed" if array.ndim else "a scalar has none, give [code]"

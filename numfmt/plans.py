@@ -167,9 +167,9 @@ def _plan(
                     if fits
                     else None
                 )
-            # A fraction of the hole takes t + FRACTION_BITS bits.
+            # A fraction of the hole takes t + FRACTION_BITS bits, but in 32 it is never made.
             fits = _codes_fit(fmt, carrier) and (
-                not mode.random_bits or fmt.trailing_bits + FRACTION_BITS < carrier.sign_shift
+                not mode.random_bits or carrier.bits == 32 or fmt.trailing_bits + FRACTION_BITS < carrier.sign_shift
             )
             fits = fits and (not in_carrier or holds(carrier, fmt))
             source = source_plan(fmt, carrier) if in_carrier and fits else None
@@ -185,6 +185,7 @@ def _plan(
                 carrier is BINARY256
                 or not mode.random_bits
                 or (carrier.bits == 64 and table.reach <= 62 - carrier.trailing)
+                or (carrier.bits == 32 and bool(table.width.any()))
             )
             return Plan("table", carrier, True, table, results, mode) if fits else None
 
@@ -323,7 +324,9 @@ def _table(fmt: CodebookFormat, rules: Rules, carrier: Carrier, in_carrier: bool
         return np.array([signed(n, carrier.bits) for n in numbers], dtype)
 
     quotients = [lower, upper, [b - a for a, b in zip(lower, upper, strict=True)], field]
-    if not exact and not (rules.random_bit_count and carrier.bits == 64 and fits):
+    if carrier.bits == 32:  # distances of 30 bits, from the neighbour toward zero outward
+        fits = widest <= 29 and not any(a < 0 < b for a, b in pairs)
+    if not exact and not (rules.random_bit_count and fits):
         quotients = [[0] for _ in quotients]
     reach = room if fits and not exact else widest + FRACTION_BITS
     columns = [array(column) for column in (at, above, middle_at, middle_above, result, *quotients)]

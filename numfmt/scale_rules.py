@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -47,8 +48,9 @@ class ScaleRule:
     Args:
         name, source: what it is called, and where it is defined.
         bound: step rules: (format, scale below, scale, its rank) → the amax from which that scale is taken.
-        binary32: vendor rules: (format, amax, amax of the tensor) → `Scales`.
-        direct: rules that make elements and scales in one: (format, blocks of float32, one a row) → `Coded`.
+        binary32: vendor rules: (format, amax, amax of the tensor, arithmetic = NumPyFloats) → `Scales`.
+        direct: rules that make elements and scales in one: (format, blocks of float32, one a row, rules, amax of
+            the tensor, arithmetic = NumPyFloats) → `Coded`.
         tensor_scale: whether the array has a binary32 scale of its own.
         rounding: of the elements, where it is not that of their format.
         zero_point: None, "integer" (affine) or "minimum" (GGUF's Q4_1, Q5_1).
@@ -70,8 +72,8 @@ class ScaleRule:
     name: str
     source: str
     bound: Callable[[BlockFormat, Fraction, Fraction, int], Bound] | None = None
-    binary32: Callable[[BlockFormat, Array, Any], Scales] | None = None
-    direct: Callable[[BlockFormat, Array, Rules, Any], Coded] | None = None
+    binary32: Callable[..., Scales] | None = None
+    direct: Callable[..., Coded] | None = None
     tensor_scale: bool = False
     rounding: Rounding | None = None
     zero_point: str | None = None
@@ -251,11 +253,11 @@ def _least(bound: Bound, carrier: Carrier) -> int:
     return at + (not inclusive or value_of(at, carrier) != value)
 
 
-def to_scale(fmt: BlockFormat, values: Array, overflow: Overflow = Overflow.SATURATE) -> Array:
-    """Codes of the scale format for float32 or float64 values, ties to even."""
+def to_scale(fmt: BlockFormat, values: Array, rounding: Rounding | None = None) -> Array:
+    """Codes of the scale format for float32 or float64 values, saturating, rounded as the format is."""
     from .arrays import encode
 
-    return np.asarray(encode(values, fmt.scale_value_format, overflow=overflow, threads=1))
+    return np.asarray(encode(values, fmt.scale_value_format, rounding=rounding, overflow="saturate", threads=1))
 
 
 def from_scale(fmt: BlockFormat, codes: Array) -> Array:
@@ -265,6 +267,78 @@ def from_scale(fmt: BlockFormat, codes: Array) -> Array:
     from .arrays import decode
 
     return np.asarray(decode(codes, fmt.scale_value_format, dtype=f32, threads=1))
+
+
+class NumPyFloats:
+    """The binary32 arithmetic that vendors' rules are written in: NumPy's. numfmt_jax has the same in integers.
+
+    Rows are the last axis. Operators and `abs` are those of the arrays; constants are np.float32.
+    """
+
+    minimum, maximum, where = staticmethod(np.minimum), staticmethod(np.maximum), staticmethod(np.where)
+    isinf, isfinite, negative = staticmethod(np.isinf), staticmethod(np.isfinite), staticmethod(np.signbit)
+    clip, floor = staticmethod(np.clip), staticmethod(np.floor)
+    to_scale, from_scale = staticmethod(to_scale), staticmethod(from_scale)
+
+    @staticmethod
+    def largest(rows: Array) -> Any:
+        """The largest number of each row; NaN where it holds one."""
+        return rows.max(axis=-1)
+
+    @staticmethod
+    def least(rows: Array) -> Any:
+        """The least number of each row, -0 before +0 (NumPy's own depends on the processor); NaN where it holds one."""
+        least = rows.min(axis=-1)
+        return np.where((least == 0) & np.signbit(rows).any(axis=-1), f32(-0.0), least)
+
+    @staticmethod
+    def largest_number(rows: Array) -> Any:
+        """The largest number of each row of magnitudes, NaNs left out."""
+        return np.fmax.reduce(rows, axis=-1, initial=f32(0))
+
+    @staticmethod
+    def extreme(rows: Array) -> Any:
+        """The first element of largest magnitude of each row."""
+        return rows[np.arange(len(rows)), np.abs(rows).argmax(axis=1)]
+
+    @staticmethod
+    def integers(x: Array) -> Array:
+        """Numbers without a fraction as integers; 0 for NaN."""
+        return np.where(np.isnan(x), f32(0), x).astype(np.int32)
+
+    @staticmethod
+    def numbers(n: Array) -> Array:
+        """Small integers as numbers."""
+        return n.astype(f32)
+
+    @staticmethod
+    def repeat(n: Array, times: int) -> Array:
+        """Each entry of rows so many times."""
+        return np.repeat(n, times, axis=-1)
+
+    @staticmethod
+    def bfloat16(x: Any) -> Any:
+        """Numbers rounded to bfloat16."""
+        return x.astype(ml_dtypes.bfloat16).astype(f32)
+
+    @staticmethod
+    def half(x: Array) -> Array:
+        """Numbers rounded to float16, as they are stored."""
+        return x.astype(np.float16)
+
+    @staticmethod
+    def elements(fmt: BlockFormat, x: Array, rules: Rules) -> Array:
+        """Codes of elements that have met their scale."""
+        from .arrays import encode
+
+        return np.asarray(encode(x, fmt.element, rounding=rules.rounding, overflow=rules.overflow, threads=1))
+
+    @staticmethod
+    def values(fmt: BlockFormat, codes: Array) -> Array:
+        """What element codes name."""
+        from .arrays import decode
+
+        return np.asarray(decode(codes, fmt.element, threads=1))
 
 
 # ---- from amaxes to scales ------------------------------------------------------------------------------------------

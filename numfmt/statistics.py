@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import decode, encode
-from .block_arrays import BlockArray, scale_values
+from .block_arrays import BlockArray
+from .block_functions import scale_values
 from .block_layout import Axis, Layout, Task
 from .block_run import for_each
 from .blocks import BlockFormat

@@ -12,7 +12,9 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from spec.binary32 import (
+    FLT_MAX,
     at_least,
+    at_most,
     divide,
     floor_of_log2,
     is_infinite,
@@ -30,7 +32,9 @@ from spec.oracle import FixedFormat, FloatFormat, Format, Value, encode, fixed, 
 
 ZERO = Fraction(0)
 SMALLEST_AMAX = nearest(Fraction(1, 10000))  # DeepSeek and DeepGEMM clamp amax to float32(1e-4)
-BINARY32_RULES = ("rceil", "deepgemm", "microxcaling", "deepseek", "bitsandbytes")  # these see a binary32 amax
+BINARY32_RULES = (  # these see a binary32 amax
+    "rceil", "deepgemm", "microxcaling", "deepseek", "current_scaling", "bitsandbytes",
+)  # fmt: skip
 
 
 class EncodedBlock(NamedTuple):
@@ -191,10 +195,19 @@ def real_code(amax: Value, spec: BlockSpec) -> int:
     if spec.rule == "deepseek":  # fl(max(amax, 1e-4) / element max); infinity and NaN take their course
         target = divide(at_least(amax, SMALLEST_AMAX), largest(spec.element))
         return encode(target, spec.scale, overflow="propagate")
+    if spec.rule == "current_scaling":
+        return encode(divide(Fraction(1), multiplier(amax, spec)), spec.scale)
     if amax == "nan" or (amax == "inf" and spec.nonfinite != "saturate_inf"):
         return encode("nan", spec.scale)
     target = amax if spec.rule == "bitsandbytes" else quotient(amax, largest(spec.element))  # fp4, nf4: the absmax
     return encode(target, spec.scale, overflow="saturate")
+
+
+def multiplier(amax: Value, spec: BlockSpec) -> Value:
+    """TransformerEngine's current scaling: fl(element max / amax), at most FLT_MAX; 1 where amax is 0 or not finite."""
+    if amax == 0 or not isinstance(amax, Fraction):
+        return Fraction(1)
+    return at_most(divide(largest(spec.element), amax), FLT_MAX)
 
 
 def p3109_scale(values: Sequence[Value], spec: BlockSpec) -> int:
@@ -226,6 +239,8 @@ def encode_plain(values: Sequence[Value], spec: BlockSpec, rounder: Rounder) -> 
     match spec.rule:
         case "deepseek":
             targets = [divide(nearest(x), s) for x in values]
+        case "current_scaling":
+            targets = [multiply(nearest(x), multiplier(amax, spec)) for x in values]
         case "bitsandbytes":
             inverse = divide(Fraction(1), s)
             targets = [multiply(nearest(x), inverse) for x in values]

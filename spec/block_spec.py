@@ -15,7 +15,7 @@ from typing import Any
 from spec.oracle import FloatFormat, Format, fixed, float_format, get
 
 EXPONENT_RULES = ("floor", "ceil", "even", "truncation_free", "rceil", "deepgemm", "microxcaling", "power_of_two")
-REAL_RULES = ("project", "absmax", "p3109", "deepseek", "bitsandbytes", "affine")
+REAL_RULES = ("project", "absmax", "p3109", "deepseek", "current_scaling", "bitsandbytes", "affine")
 FOUR_OVER_SIX = ("4over6", "4over6_256", "4over6_mse", "4over6_mse_256")
 TENSOR_RULES = ("transformer_engine", "torchao", "modelopt", "compressed_tensors", *FOUR_OVER_SIX)
 GGUF_RULES = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1")

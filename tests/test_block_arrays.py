@@ -489,5 +489,52 @@ def test_packed_bytes_of_elsewhere_make_a_block_array():
     assert np.array_equal(made.T.codes, q.codes.T)
     with pytest.raises(ValueError, match=r"packed codes of 4 bits and shape \(4, 64\) are uint8 of shape \(4, 32\)"):
         nf.PackedCodes(data[:, 1:], 4, (4, 64))
-    with pytest.raises(ValueError, match="writable and not packed"):
+    frozen = data.copy()
+    frozen.flags.writeable = False
+    made = nf.BlockArray(nf.PackedCodes(frozen, 4, (4, 64)), q.scales, None, q.format, 1, (4, 64))
+    with pytest.raises(ValueError, match="axis 1, and writable"):
         nf.encode(normal(4, 64), "mxfp4", out=made)
+
+
+@pytest.mark.parametrize("layout", ["low_first", "high_first", "gpt_oss", "split_halves"])
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "mxfp6_e2m3", "mxfp8_e4m3", "int4_group32", "q4_0", "nf4_block", "mx6", "int4_axis", "nvfp4_16x16"])
+@pytest.mark.parametrize("shape", [(64, 2048), (64, 288), (3, 36), (7, 5, 32), (0, 32)])
+def test_out_may_hold_packed_codes(name, shape, layout):
+    x, fmt = normal(*shape), nf.get_format(name)
+    if (fmt.element.bits != 4 and layout in ("gpt_oss", "split_halves")) or (shape[-1] % 32 and layout == "split_halves"):
+        return
+    x.reshape(-1)[5:600:97] = 1e-42
+    x.reshape(-1)[32:64] = 0
+    q = nf.encode(x, name)
+    out = nf.encode(x[::-1] * f32(3), name).pack(layout)
+    data = out.codes.data
+    assert nf.encode(x, name, out=out) is out
+    assert out.codes.data is data
+    assert_same(out.unpack(), q)
+    assert np.array_equal(data, q.pack(layout).codes.data)
+
+
+def test_empty_arrays_fill_out_too():
+    out = nf.encode(np.zeros((0, 32), f32), "int4_axis", axis=0)
+    before = out.scales
+    before[...] = 7
+    assert nf.encode(np.zeros((0, 32), f32), "int4_axis", axis=0, out=out) is out
+    assert out.scales is before
+    assert_same(out, nf.encode(np.zeros((0, 32), f32), "int4_axis", axis=0))
+
+
+class Counted:
+    """Something that becomes an array each time that it is looked at."""
+
+    looks = 0
+
+    def __array__(self, dtype=None, copy=None):
+        self.looks += 1
+        return normal(4, 64)
+
+
+def test_an_operand_is_looked_at_once():
+    for function in (nf.encode, nf.quantize):
+        x = Counted()
+        function(x, "mxfp4")
+        assert x.looks == 1

@@ -37,10 +37,10 @@ def within(name: str, package: str) -> bool:
 
 
 def public(name: str) -> bool:
-    """Whether a name below numfmt is one that `numfmt/__init__.py` imports, or in the vectors package."""
+    """Whether a name below numfmt is one that `numfmt/__init__.py` imports, or in what other engines are built on."""
     source = (ROOT / "numfmt/__init__.py").read_text()
     exported = {f"numfmt.{found.rpartition('.')[2]}" for _, found in imports(source, "numfmt", package=True)}
-    return name in exported or within(name, "numfmt.vectors")
+    return name in exported or any(within(name, module) for module in ("numfmt.kernels", "numfmt.vectors"))
 
 
 def allowed(module: str, name: str) -> bool:

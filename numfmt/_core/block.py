@@ -7,7 +7,7 @@ own format, on a grid that lies `shift` binades higher. Any other scale divides.
 from .fixed import Grid
 from .float import normalize, pack, round_regular, unpack
 from .parameters import Results, Target
-from .rounding import round_away, round_away_random
+from .rounding import increment, round_away, round_away_random
 
 
 def shifted_target(target, shift):
@@ -65,6 +65,43 @@ def quantize_saturating(bits, random, carrier, target, shift, mode, *, xp):
     packed = ((field - 1) << carrier.trailing) + (s << xp.minimum(drop, carrier.reach))
     packed = xp.where(drop > carrier.trailing + 1, lifted + target.smallest, packed)
     packed = xp.minimum(xp.where(s == 0, s, packed), lifted + target.largest)
+    return packed | (bits & ~carrier.magnitude_mask)
+
+
+def nearest_in_place(bits, carrier, target, shift, mode, *, xp):
+    """What kernels to nearest share; the scaled format's least value is twice the carrier's least normal one, or more.
+
+        m = 1LLLLRTTT      mask = 000001111      the last kept bit is that of the quotient: t ≥ 1
+
+    Then every subnormal of the carrier is less than half of the least value, whose neighbour is zero: the hidden
+    bit that they are given here does not matter.
+
+    Returns:
+        magnitude, m: of the operand; mask, drop: of the bits that are dropped, and how many they are; above: how many
+        binades the operand lies above the format's first one; s: m with what rounding adds to it, nothing dropped yet.
+    """
+    magnitude = bits & carrier.magnitude_mask
+    field = magnitude >> carrier.trailing
+    m = (magnitude & (carrier.hidden - 1)) | carrier.hidden
+    regular = carrier.trailing - target.trailing
+    above = field - (target.emin + shift)
+    drop = xp.minimum(xp.maximum(regular - above, regular), carrier.reach)
+    mask = (1 << drop) - 1
+    return magnitude, m, mask, drop, above, m + increment(mask, m >> drop, 0, mode, xp=xp)
+
+
+def encode_nearest(bits, carrier, target, shift, mode, *, xp):
+    """`encode_saturating` for modes to nearest that do not look at the sign."""
+    _, _, _, drop, above, s = nearest_in_place(bits, carrier, target, shift, mode, xp=xp)
+    code = (xp.maximum(above, 0) << target.trailing) + (s >> drop)
+    return xp.minimum(code, target.largest) | ((bits >> carrier.sign_shift) & target.sign)
+
+
+def quantize_nearest(bits, carrier, target, shift, mode, *, xp):
+    """`quantize_saturating` for modes to nearest that do not look at the sign; a carry flows into the exponent."""
+    magnitude, m, mask, _, _, s = nearest_in_place(bits, carrier, target, shift, mode, xp=xp)
+    s = s & ~mask
+    packed = xp.minimum(xp.where(s == 0, s, (magnitude - m) + s), (shift << carrier.trailing) + target.largest)
     return packed | (bits & ~carrier.magnitude_mask)
 
 

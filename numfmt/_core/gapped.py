@@ -9,6 +9,7 @@ operand lies between the two ends, which are `high - low` quanta apart.
 """
 
 from .float import finish, round_regular
+from .fraction import away_at_random
 from .rounding import FRACTION_BITS, round_away, round_away_random
 
 
@@ -41,7 +42,7 @@ def encode(bits, random, carrier, target, gap, results, mode, *, xp):
 
     Args:
         target: the grid without the hole, but for `largest`, which is the format's own.
-        random: integer array of random numbers or None; with it the carrier must have 64 bits.
+        random: integer array of random numbers or None.
     """
     negative, magnitude, field, m, drop, code, _ = round_regular(bits, random, carrier, target, mode, True, xp=xp)
     down = m >> xp.minimum(drop, carrier.reach)
@@ -49,6 +50,9 @@ def encode(bits, random, carrier, target, gap, results, mode, *, xp):
     if random is None:
         place = _place(m, drop, carrier, gap, xp=xp)
         away = round_away(place, m * 0 + 2, m * 0 + gap.low, negative, mode, carrier.reach, xp=xp)
+    elif carrier.bits == 32:
+        d = m - (gap.low << xp.minimum(drop, carrier.bits - 1))
+        away = away_at_random(d, m * 0 + (gap.high - gap.low), drop, random, mode, xp=xp)
     else:
         nu = _fraction(m, drop, xp.where(inside, down, m * 0 + gap.low), carrier, gap, xp=xp)
         away = round_away_random(nu, m * 0 + FRACTION_BITS, random, mode, carrier.reach, xp=xp)

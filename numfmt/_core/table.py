@@ -6,6 +6,7 @@ Values are compared as keys: integers that order carrier patterns as the reals t
 from typing import Any, NamedTuple
 
 from .float import normalize, special
+from .fraction import away_at_random
 from .rounding import FRACTION_BITS, round_away, round_away_random
 
 
@@ -58,6 +59,23 @@ def _fraction(magnitude, negative, i, carrier, table, *, xp):
     return quotient * 2 + xp.where(sticky, quotient * 0 + 1, quotient * 0)
 
 
+def _away_narrowly(magnitude, negative, i, random, carrier, table, mode, *, xp):
+    """1 where stochastic rounding goes to the neighbour away from zero, without numbers beyond 32 bits.
+
+    The distance from the neighbour toward zero is d · 2**-below units: an operand that is finer than the
+    unit lies below 2**24 of its own, and so does that neighbour.
+    """
+    field = xp.maximum(magnitude >> carrier.trailing, 1)
+    fraction = magnitude & (carrier.hidden - 1)
+    m = xp.where(magnitude >= carrier.hidden, fraction | carrier.hidden, fraction)
+    m, field = normalize(m, field, carrier, xp=xp)
+    shift = field - table.field[i]
+    up, below = xp.minimum(xp.maximum(shift, 0), carrier.bits - 1), xp.maximum(-shift, 0)
+    origin = xp.where(negative != 0, -table.upper[i], table.lower[i])
+    d = (m << up) - (origin << xp.minimum(below, carrier.bits - 1))
+    return away_at_random(d, table.width[i], below, random, mode, xp=xp)
+
+
 def _choose(bits, random, carrier, table, mode, *, xp):
     """Index of the value that each carrier pattern rounds to.
 
@@ -77,6 +95,8 @@ def _choose(bits, random, carrier, table, mode, *, xp):
         beyond = xp.where(negative != 0, below, above)
         place = xp.where(beyond, key * 0 + 3, xp.where(below | above, key * 0 + 1, key * 0 + 2))
         away = round_away(place, key * 0 + 2, toward_zero, negative, mode, carrier.reach, xp=xp)
+    elif carrier.bits == 32:
+        away = _away_narrowly(magnitude, negative, i, random, carrier, table, mode, xp=xp)
     else:
         nu = _fraction(magnitude, negative, i, carrier, table, xp=xp)
         away = round_away_random(nu, key * 0 + FRACTION_BITS, random, mode, carrier.reach, xp=xp)
@@ -89,8 +109,7 @@ def encode(bits, random, carrier, table, results, mode, *, xp):
 
     Args:
         bits: integer array of carrier patterns.
-        random: integer array of random numbers, or None unless `mode` is stochastic; then the
-            carrier must have 64 bits.
+        random: integer array of random numbers, or None unless `mode` is stochastic.
     """
     nan = (bits & carrier.magnitude_mask) > carrier.infinity
     bits = xp.where(nan, bits * 0, bits)  # the value next to zero stands for NaN

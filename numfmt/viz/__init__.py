@@ -12,6 +12,7 @@ from .errors import curves, double_rounding, relative_error, rounding_staircase
 from .layout import bit_layout, code_map
 from .lines import codes_per_binade, dynamic_range, number_line
 from .style import CLASS_COLORS, FIELD_COLORS, SERIES_COLORS, STYLE, panels
+from .training import loss_gaps, magnitudes, verdicts
 from .values import Field, classes, fields
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "fields",
     "heat_map",
     "landing",
+    "loss_gaps",
+    "magnitudes",
     "number_line",
     "panels",
     "photo_panels",
@@ -41,4 +44,5 @@ __all__ = [
     "rule_bars",
     "scale_map",
     "scatter",
+    "verdicts",
 ]

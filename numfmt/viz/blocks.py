@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import encode, quantize
-from ..block_arrays import BlockArray, scale_values
+from ..block_arrays import BlockArray
+from ..block_functions import scale_values
 from ..block_layout import Axis
 from ..blocks import BlockFormat
 from ..named_blocks import get_format

@@ -284,6 +284,10 @@ def _block_call(case: Case, plan: Any, carrier: Any) -> Call:
     def saturated(x: Any, random: Any, shift: Any, xp: Any) -> Any:
         return saturating(x, random, carrier, p, shift, mode, xp=xp)
 
+    def nearest(x: Any, random: Any, shift: Any, xp: Any) -> Any:
+        kernel = block.quantize_nearest if case.in_carrier else block.encode_nearest
+        return kernel(x, carrier, p, shift, mode, xp=xp)
+
     def codes(x: Any, random: Any, shift: Any, xp: Any) -> Any:
         general = case.kernel == "block slow"
         return floating.encode(x, random, carrier, block.shifted_target(p, shift), results, mode, general, xp=xp)
@@ -297,7 +301,7 @@ def _block_call(case: Case, plan: Any, carrier: Any) -> Call:
         made = fixed.encode(x, random, carrier, grid, results, mode, xp=xp)
         return fixed.decode(made, carrier, grid, xp=xp) if case.in_carrier else made
 
-    calls = {"block saturating": saturated, "block fixed": fixed_point}
+    calls = {"block saturating": saturated, "block nearest": nearest, "block fixed": fixed_point}
     return calls.get(case.kernel, values if case.in_carrier else codes)
 
 
@@ -854,7 +858,9 @@ def _wide(x: Array) -> list[int]:
 
 
 # Which cases a change in a file can touch.
-BLOCK = ("block float", "block slow", "block saturating", "block fixed", "block quotient")  # judge_blocks.py makes them
+BLOCK = (  # judge_blocks.py makes them
+    "block float", "block slow", "block saturating", "block nearest", "block fixed", "block quotient",
+)  # fmt: skip
 KERNELS = {
     "block.py": BLOCK,
     "fixed.py": ("fixed", "decode fixed", "block fixed"),

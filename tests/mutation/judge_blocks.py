@@ -33,6 +33,8 @@ FORMATS: dict[str, Scalar | str] = {
     "fixed(bits=4, fraction=2, sign_magnitude=yes)": oracle.fixed(4, 2, encoding="sign_magnitude"),
 }  # fmt: skip
 STOCHASTIC = [("stochastic_a", 8), ("stochastic_b", 31), ("stochastic_c", 32)]
+NUMBERS = ("block saturating", "block nearest")  # kernels for numbers only
+UNSIGNED = ("ties_to_even", "ties_to_odd", "ties_to_away", "ties_to_zero")  # modes to nearest that do not look at signs
 OVERFLOWS = ("propagate", "infinity", "nan")
 LEAST, MOST = -126, 127  # exponents of binary32's normal values
 
@@ -56,19 +58,24 @@ def _calls(judge: Scalar) -> list[tuple[str, bool]]:
     if judge.kind == "fixed":
         return [("block fixed", False), ("block fixed", True)]
     calls = [("block float", False), ("block float", True), ("block slow", False), ("block saturating", False)]
-    return [*calls, ("block saturating", True)] if judge.trailing_bits else calls  # type: ignore[union-attr]
+    if not judge.trailing_bits:  # type: ignore[union-attr]
+        return calls
+    return [*calls, ("block saturating", True), ("block nearest", False), ("block nearest", True)]
 
 
 def shifts(judge: Scalar, kernel: str, in_carrier: bool) -> list[int]:
     """Exponents of scales: the ends of what a kernel is for, those next to them, and some between.
 
-    Codes need a grid that is normal in binary32, values need all values to be; a slow kernel needs nothing.
+    Codes need a grid that is normal in binary32, values need all values to be, rounding in place needs one binade more;
+    a slow kernel needs nothing.
     """
     if isinstance(judge, oracle.FixedFormat):
         low, high = -149 + judge.fraction_bits, MOST - floor_log2(max(judge.high, -judge.low) * judge.quantum)
     elif kernel == "block slow":
         low, high = -149, LEAST - floor_log2(judge.min_normal) - 1
         return [low, high - 9, high, 0, MOST]
+    elif kernel == "block nearest":
+        low, high = LEAST + 1 - floor_log2(judge.magnitude(1)), MOST - floor_log2(judge.max)
     elif in_carrier:
         low, high = LEAST - floor_log2(judge.magnitude(1)), MOST - floor_log2(judge.max)
     else:
@@ -85,12 +92,12 @@ def scaled(judge: Scalar, shift: int) -> Scalar:
 
 def takes(kernel: str, judge: Scalar, in_carrier: bool, value: oracle.Value) -> bool:
     """Whether a kernel is for an operand, under the format times 2**shift."""
-    if kernel == "block saturating" and value in ("inf", "-inf"):
+    if kernel in NUMBERS and value in ("inf", "-inf"):
         return judge.max < power_of_two(MOST + 1)  # type: ignore[union-attr]
     if value != "nan" or judge.kind == "fixed":
         return True
     # A format without a NaN has a value for it, which only codes name whatever the scale.
-    return kernel != "block saturating" and (not in_carrier or judge.nan_code is not None)  # type: ignore[union-attr]
+    return kernel not in NUMBERS and (not in_carrier or judge.nan_code is not None)  # type: ignore[union-attr]
 
 
 def finite_ends(judge: Scalar, mode: str, overflow: str | None) -> tuple[int, int] | None:
@@ -123,7 +130,8 @@ class Maker:
                 if takes(kernel, moved, in_carrier, v)
             ]
             by_shift.append((shift, moved, [(p, oracle.bracket(v, moved)) for p, v in pairs]))
-        rules = [(mode, "saturate") for mode in SAMPLE]
+        nearest = kernel == "block nearest"
+        rules = [(mode, "saturate") for mode in (UNSIGNED if nearest else SAMPLE)]
         if kernel == "block float":
             others = [overflow for overflow in OVERFLOWS if _allows(judge, overflow)]
             rules += product(("ties_to_even", "toward_negative"), others)
@@ -138,7 +146,7 @@ class Maker:
                 for p, b in operands[shift % thin :: thin]
             ]
             self._add(kernel, name, in_carrier, rows, mode, overflow, finite=finite or (0, 0))
-        for mode, count in STOCHASTIC:
+        for mode, count in () if nearest else STOCHASTIC:
             self._add_stochastic(kernel, name, in_carrier, by_shift, mode, count)
 
     def _add_stochastic(
