@@ -147,36 +147,26 @@ def _four_over_six(
     encode_scale = fp.minimum(f32(scale_max * 6) / tensor, FLT_MAX)
     encode_scale = fp.where((tensor == 0) | (encode_scale == 0), f32(1), encode_scale)
     base = fp.largest_number(abs(rows)) / f32(6) * encode_scale
-    found = []
-    for candidate in (base, base * f32(1.5)):
-        scales = fp.to_scale(fmt, fp.minimum(candidate, f32(448)))
-        s = fp.from_scale(fmt, scales)[:, None]
-        inverse = fp.minimum(f32(1) / (s * (f32(1) / encode_scale)), FLT_MAX)
-        codes = fp.elements(fmt, rows * inverse, rules)
-        difference = fp.values(fmt, codes) * s * tensor / f32(scale_max * 6) - rows
-        error = difference * difference if squared else abs(difference)
-        found.append((scales, codes, _summed(error, fmt.block[-1], fp)))
-    (six, six_codes, six_error), (four, four_codes, four_error) = found
-    better = four_error < six_error
+    scales = fp.to_scale(fmt, fp.minimum(fp.pair(base, base * f32(1.5)), f32(448)))  # (2, blocks): 6, and 4
+    s = fp.from_scale(fmt, scales)[:, :, None]
+    inverse = fp.minimum(f32(1) / (s * (f32(1) / encode_scale)), FLT_MAX)
+    codes = fp.elements(fmt, rows[None] * inverse, rules)
+    difference = fp.values(fmt, codes) * s * tensor / f32(scale_max * 6) - rows[None]
+    error = _summed(difference * difference if squared else abs(difference), fmt.block[-1], fp)
+    better = error[1] < error[0]
     return Coded(
-        fp.where(better, four, six), fp.where(better[:, None], four_codes, six_codes),
+        fp.where(better, scales[1], scales[0]), fp.where(better[:, None], codes[1], codes[0]),
         tensor_scale=tensor / f32(scale_max * 6),
     )  # fmt: skip
 
 
 def _summed(each: Any, length: int, fp: Any) -> Any:
     """Sums of rows, in order, in binary32; of 16 × 16 tiles the sums of lines meet as a tree."""
-    lines = each.reshape(len(each), -1, length)
-    sums = lines[:, :, 0]
-    for i in range(1, length):
-        sums = sums + lines[:, :, i]
-    while sums.shape[1] > 1 and sums.shape[1] % 2 == 0:
-        half = sums.shape[1] // 2
-        sums = sums[:, :half] + sums[:, half:]
-    total = sums[:, 0]
-    for i in range(1, sums.shape[1]):
-        total = total + sums[:, i]
-    return total
+    sums = fp.total(each.reshape(*each.shape[:2], -1, length))
+    while sums.shape[-1] > 1 and sums.shape[-1] % 2 == 0:
+        half = sums.shape[-1] // 2
+        sums = sums[..., :half] + sums[..., half:]
+    return fp.total(sums)
 
 
 # ---- HiFloat4 --------------------------------------------------------------------------------------------------

@@ -302,6 +302,19 @@ class NumPyFloats:
         return rows[np.arange(len(rows)), np.abs(rows).argmax(axis=1)]
 
     @staticmethod
+    def total(rows: Array) -> Array:
+        """The sum of each row, one number after the other."""
+        total = rows[..., 0]
+        for i in range(1, rows.shape[-1]):
+            total = total + rows[..., i]
+        return total
+
+    @staticmethod
+    def pair(a: Array, b: Array) -> Array:
+        """Two arrays as one, along a new first axis."""
+        return np.stack([a, b])
+
+    @staticmethod
     def integers(x: Array) -> Array:
         """Numbers without a fraction as integers; 0 for NaN."""
         return np.where(np.isnan(x), f32(0), x).astype(np.int32)

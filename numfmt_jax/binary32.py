@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from numfmt import BlockFormat, Overflow, Rounding
 from numfmt._core import binary32 as core
@@ -199,6 +200,17 @@ class IntegerFloats:
         """The first element of largest magnitude of each row."""
         at = abs(rows).bits.argmax(axis=-1)
         return Binary32(jnp.take_along_axis(rows.bits, at[..., None], axis=-1)[..., 0])
+
+    @staticmethod
+    def total(rows: Binary32) -> Binary32:
+        """The sum of each row, one number after the other."""
+        others = jnp.moveaxis(rows.bits[..., 1:], -1, 0)
+        return Binary32(lax.scan(lambda sum, each: (add(sum, each), None), rows.bits[..., 0], others)[0])
+
+    @staticmethod
+    def pair(a: Binary32, b: Binary32) -> Binary32:
+        """Two arrays as one, along a new first axis."""
+        return Binary32(jnp.stack([a.bits, b.bits]))
 
     @staticmethod
     def integers(x: Binary32) -> Array:

@@ -140,8 +140,10 @@ def _lowered(magnitude: Array, exponent: Array, bounded: bool) -> Array:
 
 
 def _by_factor(magnitude: Array, factor: Array) -> Array:
-    """Patterns of x × factor for x ≥ 0 and normal factors, as IEEE 754 rounds them where they are normal; else anything
-    below the normal numbers. Moved by the factor's exponent first, the product is normal wherever it matters.
+    """Patterns of x × factor for x ≥ 0 and normal factors, as IEEE 754 rounds them where they are normal.
+
+    Else they are anything below the normal numbers. Moved by the factor's exponent first, the product is
+    normal wherever it matters.
     """
     y = _lowered(magnitude, BINARY32.bias - (factor >> TRAILING), False)
     return as_bits(as_float(y) * as_float((factor & (HIDDEN - 1)) | ONE))

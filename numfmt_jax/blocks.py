@@ -465,13 +465,11 @@ def clipped_mask(
     rules = default_rules(fmt) if rules is None else rules
     made = _scaled(x, fmt, axis, amax_of) if fmt.scale_rule.direct is None else _encoded(x, fmt, rules, axis, None)
     shape = made.part.shape if made.micro else (*made.part.shape[:2], 1, made.part.shape[3], 1)
-    ends = [
-        core.key(_worth(made, jnp.full(shape, code, jnp.int32)), xp=jnp) for code in _ends(fmt)
-    ]
-    low, high = jnp.minimum(*ends), jnp.maximum(*ends)
+    one, other = (_worth(made, jnp.full(shape, code, jnp.int32)) for code in _ends(fmt))
+    ends = core.key(one, xp=jnp), core.key(other, xp=jnp)
     at = core.key(made.part, xp=jnp)
-    beyond = ((at > high) | (at < low)) & ~core.is_nan(made.part) & ~core.is_nan(spread(made.values))
-    return unblocked(beyond, made.layout)
+    beyond = (at > jnp.maximum(*ends)) | (at < jnp.minimum(*ends))
+    return unblocked(beyond & ~(core.is_nan(made.part) | core.is_nan(one) | core.is_nan(other)), made.layout)
 
 
 @lru_cache(maxsize=256)

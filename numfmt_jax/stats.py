@@ -158,7 +158,7 @@ def stats(
     >>> w, x = jnp.full((32, 4), 0.3), jnp.linspace(-1, 1, 64).reshape(2, 32)
     >>> value, gradient, report = stats(loss, {"*": "mxfp4"})(w, x)
     >>> round(report["dot_general"]["fprop.rhs"].as_dict()["slope"], 4)
-    1.1111
+    0.8333
     """
     emulated = emulate(fn, policy, key=key, **options)
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)

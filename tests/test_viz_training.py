@@ -97,7 +97,7 @@ def test_verdicts_say_what_is_wrong():
         "c": {"obvious": "error"},
     }
     ax = drawn(viz.verdicts(table))
-    assert [text.get_text() for text in ax.texts] == ["3 of 1,000 wrong", "✓  4,096", "wrong", "✓", "error"]
+    assert [text.get_text() for text in ax.texts] == ["3 of 1,000", "✓  4,096", "wrong", "✓", "error"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["obvious", "ours"]
     colors = [bar.get_facecolor()[:3] for bar in ax.patches]

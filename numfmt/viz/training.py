@@ -152,6 +152,7 @@ def verdicts(table: Mapping[str, Mapping[str, Verdict]], *, ax: Axes | None = No
     ax.set_yticks(range(len(table)), list(table), fontsize=8.5)
     ax.set_xticks([x + 0.5 for x in range(len(columns))], columns, fontsize=9.5)
     ax.xaxis.tick_top()
+    ax.set_xlabel("results that are wrong, of all", fontsize=8.5, color=MUTED)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
@@ -165,4 +166,4 @@ def _verdict(found: Verdict) -> tuple[str, str, float]:
     wrong, count = found
     if wrong == 0:
         return f"✓  {count:,}" if count > 1 else "✓", RIGHT, 0.3
-    return f"{wrong:,} of {count:,} wrong" if count > 1 else "wrong", WRONG, 0.25 + 0.4 * wrong / count
+    return f"{wrong:,} of {count:,}" if count > 1 else "wrong", WRONG, 0.25 + 0.4 * wrong / count
