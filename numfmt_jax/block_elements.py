@@ -146,7 +146,8 @@ def _by_factor(magnitude: Array, factor: Array) -> Array:
     normal wherever it matters.
     """
     y = _lowered(magnitude, BINARY32.bias - (factor >> TRAILING), False)
-    return as_bits(as_float(y) * as_float((factor & (HIDDEN - 1)) | ONE))
+    product = as_bits(as_float(y) * as_float((factor & (HIDDEN - 1)) | ONE))
+    return jnp.minimum(product, INFINITY)  # an integer step, lest a compiler fuse the product with a later sum
 
 
 # ---- codes -----------------------------------------------------------------------------------------------------
@@ -362,7 +363,8 @@ def element_values(
     if scaling.kind == "offset" and way.exact_products:
         return _offset_values(way, part, scaling, numbers)
     stochastic = rules.random_bit_count > 0 and scaling.kind == "factor32"
-    if not (way.is_quick and (way.nearest or stochastic)) or precision(fmt.element) > (2 if fmt.has_tensor_scale else 7):
+    widest = 2 if fmt.has_tensor_scale else 7
+    if not (way.is_quick and (way.nearest or stochastic)) or precision(fmt.element) > widest:
         return None
     values, tail = _rounded(way, part, scaling, numbers), spread(scaling.values)
     if scaling.tensor_scale is not None:  # code × scale has six significant bits: the product is exact

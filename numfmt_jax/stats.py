@@ -108,8 +108,8 @@ class Report(dict[str, dict[str, Statistics]]):
         header = ("site", "slot", "saturated", "last bin", "underflow", "SQNR dB", "slope")
         lines = ["{:40} {:11} {:>9} {:>9} {:>9} {:>8} {:>8}".format(*header)]
         for path, slots in self.items():
-            for name, found in slots.items():
-                s = found.as_dict()
+            for name in (slot for slot in SLOTS if slot in slots):
+                s = slots[name].as_dict()
                 lines.append(
                     f"{path[-40:]:40} {name:11} {s['saturated']:9.3%} {s['last_bin']:9.3%} {s['underflow']:9.3%} "
                     f"{s['sqnr_db']:8.2f} {s['slope']:8.5f}"
@@ -181,5 +181,6 @@ def stats(
 
 
 def _by_slot(slots: Mapping[str, Any], sums: Array) -> dict[str, Statistics]:
-    """The statistics of the slots that round."""
-    return {name: Statistics(sums[i]) for i, name in enumerate(SLOTS) if slots.get(name) is not None}
+    """The statistics of the slots that round: not of those that take what forward used."""
+    rounds = [name for name in SLOTS if slots.get(name) is not None and slots[name].rounding]
+    return {name: Statistics(sums[SLOTS.index(name)]) for name in rounds}

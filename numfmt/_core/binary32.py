@@ -12,7 +12,6 @@ from .rounding import round_away
 
 NAN = 0x7FC00000
 INFINITY = BINARY32.infinity
-LARGEST = BINARY32.infinity - 1
 MAGNITUDE = BINARY32.magnitude_mask
 NEAREST = Round(1, 1, 0, 0, 0, 0)
 GUARD = 3  # bits below the last place that a significand carries into `round_pack`, the last one sticky
@@ -26,7 +25,7 @@ def round_pack(negative, field, m, *, xp):
 
     Args:
         field: integer array, the exponent field of a normal result; any integer within ±2**20.
-        m: integer array in [2**26, 2**27), or 0.
+        m: integer array in [2**26, 2**27).
     """
     drop = xp.minimum(xp.maximum(1 - field, 0) + GUARD, _REACH)
     s = (m >> drop) + round_away(m, drop, m >> drop, negative, NEAREST, _REACH, xp=xp)

@@ -1,12 +1,17 @@
 """binary32 arithmetic in integers is IEEE 754's: that of NumPy's float32, on NumPy and on jax.numpy."""
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import numfmt as nf
 from numfmt import engines
 from numfmt._core import binary32
+from numfmt._core.fraction import away_at_random
+from numfmt.plans import resolve, round_parameters
 from numfmt_jax.quotients import FLOATS
 from tests.support import SIGNIFICANDS_32
 
@@ -91,3 +96,32 @@ def test_truncation(engine):
     whole = np.clip(np.trunc(np.where(number, x, 0).astype(np.float64)), -(2**30), 2**30).astype(np.int32)
     got = np.asarray(binary32.to_integer(array(a), xp=xp))
     assert np.array_equal(got[number], whole[number])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("letter", "abc")
+@pytest.mark.parametrize("n", [1, 7, 16, 31, 32])
+def test_ratios_round_at_random_as_fractions_do(engine, letter, n):
+    """Random ratios, ties of ν's last bit, and random numbers on both sides of where each ratio rounds up."""
+    xp, array = ENGINES[engine]
+    rng = np.random.default_rng(n)
+    size = 400
+    w = 2 ** rng.integers(1, 30, size) - rng.integers(0, 2, size)
+    below = np.where(rng.random(size) < 0.5, 0, rng.integers(0, 70, size))
+    d = [int(rng.integers(0, min(2**30, int(a) << int(b)))) for a, b in zip(w, below, strict=True)]
+    nu = [Fraction(x, int(a) << int(b)) for x, a, b in zip(d, w, below, strict=True)]
+    r = [(2**n - int(v * 2**n) + int(rng.integers(-1, 2))) % 2**n for v in nu]
+
+    def kept(v):
+        floor = int(v)
+        half = Fraction(1, 2)
+        up = {"a": False, "b": v - floor >= half, "c": v - floor > half or (v - floor == half and floor % 2 == 1)}
+        return floor + up[letter]
+
+    expected = [int(kept(v * 2**n) + x >= 2**n) for v, x in zip(nu, r, strict=True)]
+    mode = round_parameters(resolve(nf.get_format("int8"), f"stochastic_{letter}", None, None, n))
+    words = np.array(r, np.uint32) | (rng.integers(0, 2**32, size).astype(np.uint32) & np.uint32(2**32 - 2**n))
+    arrays = (np.array(v, np.int32) for v in (d, w, below))
+    got = away_at_random(*map(array, arrays), array(words.view(np.int32)), mode, xp=xp)
+    assert np.asarray(got).dtype == np.int32
+    assert np.asarray(got).tolist() == expected

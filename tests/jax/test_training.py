@@ -27,7 +27,7 @@ from numfmt_jax.training.log import Log, read
 ROOT = Path(__file__).resolve().parents[2]
 TINY = model.Shape(width=32, layers=1, heads=2, context=32)
 SETTINGS = loop.Settings(TINY, batch=4, steps=30, lr=1e-2)
-NAMES = ("float32", "bf16", "nvfp4")
+NAMES = ("float32", "bf16", "mxfp4")
 TEXT = data.Text.of(b"the quick brown fox jumps over the lazy dog. " * 40, "foxes")
 
 
@@ -41,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     path, shown = tmp_path_factory.mktemp("training") / "run.jsonl", io.StringIO()
     with Log(path) as log, redirect_stdout(shown):
         runs = command.prepare(NAMES, SETTINGS, TEXT)
-        results = command.execute(runs, log, command.Screen(receipts=["nvfp4"]))
+        results = command.execute(runs, log, command.Screen(receipts=["mxfp4"]))
     steps = {name: [r for r in log.records if r["record"] == "step" and r["recipe"] == name] for name in NAMES}
     return SimpleNamespace(path=path, shown=shown.getvalue(), results=results, steps=steps)
 
@@ -230,14 +230,14 @@ def test_a_run_in_float32_is_the_plain_loop(finished: SimpleNamespace) -> None:
 
 
 def test_a_run_can_be_repeated(finished: SimpleNamespace) -> None:
-    assert losses(run("nvfp4").records()) == losses(finished.steps["nvfp4"])
+    assert losses(run("mxfp4").records()) == losses(finished.steps["mxfp4"])
 
 
 def test_recipes_differ_in_their_rounding_alone(finished: SimpleNamespace) -> None:
     first = {name: finished.steps[name][1]["loss"] for name in NAMES}
     assert len(set(first.values())) == 3
     assert abs(first["bf16"] - first["float32"]) < 0.01  # eight bits of precision
-    assert abs(first["nvfp4"] - first["float32"]) < 0.2  # two
+    assert abs(first["mxfp4"] - first["float32"]) < 0.2  # two
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -388,7 +388,7 @@ def test_a_log_holds_settings_receipts_steps_and_results(finished: SimpleNamespa
 
 def test_what_is_shown_has_the_receipts_asked_for_and_the_results(finished: SimpleNamespace) -> None:
     assert "bf16: 7 products, 4 with a recipe" in finished.shown
-    receipts = finished.shown.partition("nvfp4: 7 products")
+    receipts = finished.shown.partition("mxfp4: 7 products")
     assert [part.count("wgrad.grad") for part in receipts] == [0, 0, 1]
     table = finished.shown[finished.shown.index("recipe   ") :].splitlines()
     assert [line.split()[0] for line in table[2:5]] == list(NAMES)

@@ -171,6 +171,13 @@ def strict(numbers: Array | list[int], bits: int) -> Strict:
     return Strict(np.array(numbers if bits == 32 else [int(n) for n in numbers], _holder(bits)), bits)
 
 
+def _strictly(numbers: Any, bits: int) -> Any:
+    """The same of nothing, and of each of several arrays."""
+    if isinstance(numbers, tuple):
+        return tuple(strict(array, bits) for array in numbers)
+    return None if numbers is None else strict(numbers, bits)
+
+
 def _strict_where(condition: Any, yes: Any, no: Any) -> Any:
     if isinstance(condition, bool | np.bool_):
         return yes if condition else no
@@ -203,7 +210,7 @@ STRICT = SimpleNamespace(where=_strict_where, minimum=_extreme(np.minimum, min),
 class Case:
     """One call of a kernel, and what it has to give."""
 
-    kernel: str  # "float", "gapped", "fixed", "table", "decode float", "decode fixed", "threefry" or one of BLOCK
+    kernel: str  # one of SCALAR, BLOCK or CORE
     format: str
     bits: int  # of the carrier
     engine: str
@@ -216,13 +223,13 @@ class Case:
     random: Any = None
     count: int | None = None  # N
     wrap_bits: int = 0
-    by: Any = None  # exponents of the elements' scales, or their divisors
+    by: Any = None  # exponents of the elements' scales, their divisors, or further operands
     finite: tuple[int, int] = (1, 1)  # whether overflow, and infinity, become finite values
 
     def __str__(self) -> str:
         """What kind of a call it is, in one line."""
         verb = "decode" if self.kernel.startswith("decode") else "quantize" if self.in_carrier else "encode"
-        verb = f"{self.kernel}: {verb}" if self.kernel in BLOCK else verb
+        verb = self.kernel if self.kernel in CORE else f"{self.kernel}: {verb}" if self.kernel in BLOCK else verb
         options = [self.rounding, self.overflow, self.platform, self.count and f"N={self.count}"]
         options += [f"wrap_bits={self.wrap_bits}" if self.wrap_bits else None]
         return " ".join([verb, self.format[:50], *(str(o) for o in options if o), f"binary{self.bits}", self.engine])
@@ -247,6 +254,8 @@ def answer(case: Case) -> Any:
     from numfmt._core import parameters
 
     carrier = {32: parameters.BINARY32, 64: parameters.BINARY64, 256: carriers.BINARY256}[case.bits]
+    if case.kernel in CORE:
+        return _run(case, _core_call(case))
     if case.kernel == "block quotient":
         return _up_to_the_end(_run(case, _quotient_call(carrier)))
     fmt = _format(case.format)
@@ -305,6 +314,31 @@ def _block_call(case: Case, plan: Any, carrier: Any) -> Call:
     return calls.get(case.kernel, values if case.in_carrier else codes)
 
 
+def _core_call(case: Case) -> Call:
+    """A function of binary32.py, or that of fraction.py."""
+    from numfmt import plans
+    from numfmt._core import binary32, fraction
+
+    if case.kernel == "fraction":
+        rules = plans.resolve(_format("e4m3fn"), case.rounding, None, None, case.count)
+        mode = plans.round_parameters(rules)
+        return lambda d, random, by, xp: fraction.away_at_random(d, *by, random, mode, xp=xp)
+    name = case.kernel.removeprefix("binary32 ")
+    function = getattr(binary32, name)
+    if name == "is_nan":
+        return lambda a, _, __, xp: xp.where(function(a), a * 0 + 1, a * 0)
+    if name == "round_pack":  # ±m comes with its sign
+
+        def pack(m: Any, _: Any, field: Any, xp: Any) -> Any:
+            negative = xp.where(m < 0, m * 0 + 1, m * 0)
+            return function(negative, field, xp.where(m < 0, -m, m), xp=xp)
+
+        return pack
+    if case.by is None:
+        return lambda a, _, __, xp: function(a, xp=xp)
+    return lambda a, _, b, xp: function(a, b, xp=xp)
+
+
 def _quotient_call(carrier: Any) -> Call:
     from numfmt._core import block
 
@@ -325,10 +359,11 @@ def _run(case: Case, call: Call) -> Any:
     if case.engine == "python":
         nothing = [None] * len(case.operands)
         words, by = nothing if case.random is None else case.random, nothing if case.by is None else case.by
+        by = list(zip(*by, strict=True)) if isinstance(by, tuple) else by
         return [call(int(p), r, b, engines.PYTHON) for p, r, b in zip(case.operands, words, by, strict=True)]
     if case.engine == "numpy":
         return call(case.operands, case.random, case.by, engines.NUMPY)
-    random, by = (None if array is None else strict(array, case.bits) for array in (case.random, case.by))
+    random, by = (_strictly(array, case.bits) for array in (case.random, case.by))
     return call(strict(case.operands, case.bits), random, by, STRICT).value
 
 
@@ -344,7 +379,11 @@ def _compare(case: Case, got: Any) -> str | None:
         return None
     i, mask = wrong[0], 2**case.bits - 1
     word = "" if case.random is None else f" with {int(case.random[i]) & 0xFFFFFFFF:#x}"
-    word += "" if case.by is None else f" by {int(case.by[i]):#x}" if case.bits == 64 else f" at 2**{int(case.by[i])}"
+    if case.kernel in CORE:
+        others = case.by if isinstance(case.by, tuple) else () if case.by is None else (case.by,)
+        word += "".join(f" and {int(array[i]) & mask:#x}" for array in others)
+    elif case.by is not None:
+        word += f" by {int(case.by[i]):#x}" if case.bits == 64 else f" at 2**{int(case.by[i])}"
     return f"{int(case.operands[i]) & mask:#x}{word} gives {int(got[i]) & mask:#x} instead of {int(case.expected[i]) & mask:#x}"
 
 
@@ -858,12 +897,20 @@ def _wide(x: Array) -> list[int]:
 
 
 # Which cases a change in a file can touch.
+SCALAR = ("float", "gapped", "fixed", "table", "decode float", "decode fixed", "threefry")
 BLOCK = (  # judge_blocks.py makes them
     "block float", "block slow", "block saturating", "block nearest", "block fixed", "block quotient",
 )  # fmt: skip
+CORE = (  # judge_core.py makes them
+    "fraction", "binary32 multiply", "binary32 divide", "binary32 add", "binary32 minimum", "binary32 maximum",
+    "binary32 key", "binary32 is_nan", "binary32 truncate", "binary32 to_integer", "binary32 from_integer",
+    "binary32 long_product", "binary32 long_quotient", "binary32 round_pack",
+)  # fmt: skip
 KERNELS = {
+    "binary32.py": CORE[1:],
     "block.py": BLOCK,
     "fixed.py": ("fixed", "decode fixed", "block fixed"),
+    "fraction.py": ("fraction", "gapped", "table"),
     "gapped.py": ("gapped",),
     "table.py": ("table",),
     "threefry.py": ("threefry",),

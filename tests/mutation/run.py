@@ -1,4 +1,4 @@
-"""Mutation test: change numfmt/_core in one place, and see that judge.py and judge_blocks.py notice.
+"""Mutation test: change numfmt/_core in one place, and see that judge.py and the parts of it notice.
 
     python tests/mutation/run.py                       all mutants (4 minutes on two cores)
     python tests/mutation/run.py --only rounding.py    of one file, one function (float.locate) or one id
@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []  # run as a file, Python looks beside this one
 
-from tests.mutation import judge, judge_blocks, mutants, sweep, workers  # noqa: E402
+from tests.mutation import judge, judge_blocks, judge_core, mutants, sweep, workers  # noqa: E402
 from tests.mutation.judge import Case  # noqa: E402
 from tests.mutation.mutants import Mutant  # noqa: E402
 
@@ -59,8 +59,7 @@ def _run(options: argparse.Namespace) -> int:
             print(f"{mutant.id:42} {mutant.file}:{mutant.line}:{mutant.column + 1} {mutant.what}: {mutant.after}")
         return 0
     start = time.monotonic()
-    every = [*judge.Suite(options.seed, options.formats).cases, *judge_blocks.cases(options.seed, options.formats)]
-    cases, seconds = _baseline(every)
+    cases, seconds = _baseline(_cases(options, {mutant.file for mutant in chosen}))
     _say(f"{len(cases)} cases pass on numfmt as it is; {len(chosen)} mutants")
     answers = _judge_all(chosen, cases, options.jobs, 10 + 5 * seconds)
     known = _known()
@@ -72,6 +71,22 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     return int(bool(report["unexplained"] or report.get("differing")))
+
+
+def _cases(options: argparse.Namespace, files: set[str]) -> list[Case]:
+    """The cases that changes in these files can touch; making the others is left out where it takes long."""
+
+    def touched(kernel: str) -> bool:
+        return any(judge.concerned(file, kernel) for file in files)
+
+    made: list[Case] = []
+    if any(map(touched, judge.SCALAR)):
+        made += judge.Suite(options.seed, options.formats).cases
+    if any(map(touched, judge.BLOCK)):
+        made += judge_blocks.cases(options.seed, options.formats)
+    if any(map(touched, judge.CORE)) and options.formats is None:
+        made += judge_core.cases(options.seed)
+    return [case for case in made if touched(case.kernel)]
 
 
 def _parser() -> argparse.ArgumentParser:

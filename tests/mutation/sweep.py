@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tests.mutation import judge, judge_blocks, workers
+from tests.mutation import judge, judge_blocks, judge_core, workers
 from tests.mutation.mutants import Mutant
 
 STOCHASTIC = judge.STOCHASTIC[::3]
@@ -64,6 +64,7 @@ def cases() -> Iterator[judge.Case]:
                 codes = np.arange(2**16, dtype=x.dtype) if fmt.bits <= 16 else x
                 yield judge.Case(f"decode {fmt.kind}", name, bits, "numpy", True, codes, None)
     yield from judge_blocks.sweeps(operands(32), operands(64))
+    yield from judge_core.sweeps()
 
 
 def compare(mutant: Mutant) -> workers.Answer:
