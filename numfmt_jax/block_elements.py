@@ -22,6 +22,7 @@ from numfmt._core import binary32
 from numfmt._core.block import shifted_grid, shifted_target
 from numfmt._core.fraction import away_at_random
 from numfmt._core.parameters import BINARY32, BINARY64, Carrier, ieee_carrier
+from numfmt._core.rounding import round_away
 from numfmt.kernels import (
     CodebookFormat,
     Plan,
@@ -39,7 +40,7 @@ from numfmt.kernels import apply as run_numpy
 from .binary32 import divide, multiply
 from .bits import apply
 from .block_scales import Scaling, amax_limit
-from .nearest import nearest_codes, nearest_magnitudes, sign_of, suits_nearest
+from .nearest import nearest_codes, nearest_values, suits_nearest
 from .quotients import HIGH, as_bits, as_float, counted, divided, long_quotient, quotient, quotient32, significand
 from .usual import spread
 
@@ -56,7 +57,7 @@ class Way:
 
     Attributes:
         moderate: every value of the element format and every tie lies well within binary32's normal numbers.
-        nearest: the fast kernel for ties to even and saturation applies.
+        nearest: a kernel of `nearest.py` applies.
         exact_products: a power-of-two scale never leaves bits of an element below binary32's last.
         nan_with_scale: a NaN element makes its block's scale NaN.
         bounded: under a scale that is a number, elements are not infinite and far from overflow.
@@ -388,16 +389,15 @@ def times(values: Array, scale: Array) -> Array:
     """Patterns of values × scale, rounded once, for moderate values of up to seven significant bits and scales ≥ 0.
 
     Where the product is normal it is float32's of a scale in [1, 2), moved by an exponent. Below it is an
-    integer of 31 bits, rounded to units of 2**-149.
+    integer of 31 bits, the last three as one sticky bit, rounded to units of 2**-149.
     """
     magnitude = values & MAGNITUDE
     field, m = significand(scale)
     product = as_bits(as_float(magnitude) * as_float((m & (HIDDEN - 1)) | ONE)) + ((field - BINARY32.bias) << TRAILING)
     exact = (((magnitude & (HIDDEN - 1)) | HIDDEN) >> 17) * m
-    drop = jnp.clip(134 - (magnitude >> TRAILING) - field, 1, 31) & 31
-    kept = exact >> drop
-    below = (exact - (kept << drop)) + (kept & 1)  # ties go up where the last kept bit is odd
-    low = kept + (below > (1 << (drop - 1))).astype(jnp.int32)
+    exact = (exact >> 3) | ((exact & 7) != 0).astype(jnp.int32)  # a subnormal result drops seven bits or more
+    drop = jnp.clip(131 - (magnitude >> TRAILING) - field, 1, 28)
+    low = (exact >> drop) + round_away(exact, drop, exact >> drop, 0, binary32.NEAREST, 28, xp=jnp)
     result = jnp.where(product < HIDDEN, low, jnp.minimum(product, INFINITY))
     result = jnp.where(magnitude == 0, 0, result)
     infinite = jnp.where((magnitude == 0) | (magnitude > INFINITY) | (scale > INFINITY), NAN, jnp.int32(INFINITY))
@@ -410,8 +410,7 @@ def _rounded(way: Way, part: Array, scaling: Scaling, numbers: Array | None) -> 
     """Patterns of the element format's values next to x / scale."""
     element = way.fmt.element
     if way.nearest:
-        values = nearest_magnitudes(element, way.rules, _size_met(way, part, scaling), part)
-        values = values | sign_of(element, values, part)
+        values = nearest_values(element, way.rules, _size_met(way, part, scaling), part)
         if way.nan_with_scale:
             return values
         return jnp.where(_is_nan(part, scaling), special_value(way.fmt, way.rules, NAN), values)

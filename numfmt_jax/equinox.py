@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import equinox as eqx
 import jax
+
+from .naming import named_class
 
 
 def named(model: Any) -> Any:
@@ -31,7 +32,7 @@ def _named(module: Any, name: str) -> Any:
     renamed = [_named(leaf, prefix + _path(path)) if _is_module(leaf) else leaf for path, leaf in leaves]
     copy = jax.tree.unflatten(structure, renamed)
     cls: Any = type(copy)
-    return _of_class(copy, _named_class(cls, name)) if name and callable(copy) else copy
+    return _of_class(copy, named_class(cls, name)) if name and callable(copy) else copy
 
 
 def _is_module(x: Any) -> bool:
@@ -47,16 +48,3 @@ def _of_class(module: Any, cls: Any) -> Any:
     for field, value in vars(module).items():
         object.__setattr__(copy, field, value)
     return copy
-
-
-@lru_cache(maxsize=4096)
-def _named_class(cls: Any, name: str) -> Any:
-    if getattr(cls, "_scope", None) is not None:
-        cls = cls.__mro__[1]
-
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with jax.named_scope(name):
-            return cls.__call__(self, *args, **kwargs)
-
-    own = {"__call__": __call__, "_scope": name, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    return type(cls)(cls.__name__, (cls,), own)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
-import jax
 from flax import nnx
+
+from .naming import named_class
 
 
 def named(model: Any) -> Any:
@@ -27,18 +27,5 @@ def named(model: Any) -> Any:
         if not path:
             continue
         above = max((len(p) for p in callers if len(p) < len(path) and path[: len(p)] == p), default=0)
-        modules[path].__class__ = _named_class(type(modules[path]), "/".join(map(str, path[above:])))
+        modules[path].__class__ = named_class(type(modules[path]), "/".join(map(str, path[above:])))
     return model
-
-
-@lru_cache(maxsize=4096)
-def _named_class(cls: Any, name: str) -> Any:
-    if getattr(cls, "_scope", None) is not None:
-        cls = cls.__mro__[1]
-
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with jax.named_scope(name):
-            return cls.__call__(self, *args, **kwargs)
-
-    own = {"__call__": __call__, "_scope": name, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    return type(cls)(cls.__name__, (cls,), own)

@@ -81,6 +81,22 @@ def digits(m: Array, n: Array, width: int) -> tuple[Array, Array]:
     return q + off, rest - off * n
 
 
+def reciprocal(d: Array) -> Array:
+    """Patterns of 1 / d, as `numfmt._core.binary32.divide` has them, of normal d > 0 whose reciprocal is normal.
+
+    The hardware's quotient may be off by one; 2**47 less its product with the significand of d says so.
+    """
+    return mended_reciprocal(d, as_bits(jnp.float32(1) / as_float(d)))
+
+
+def mended_reciprocal(d: Array, q: Array) -> Array:
+    """1 / d from what is at most one away from it."""
+    m, n = ((v & (HIDDEN - 1)) | HIDDEN for v in (d, q))
+    rest = -(m * n)  # its low 32 bits are those of 2**47 - m n
+    off = (2 * rest > m).astype(jnp.int32) - (2 * rest < -m).astype(jnp.int32)
+    return jnp.where(m == HIDDEN, q, q + off)
+
+
 def _quotient(m: Array, n: Array, *, xp: Any) -> Array:
     """`numfmt._core.binary32.long_quotient` in two digits."""
     first, rest = digits(m, n, 13)

@@ -104,3 +104,10 @@ def assert_same_bits(got, expected, what=""):
         raise AssertionError(
             f"{what}: {differs.size} differ, first at {i}: {got.flat[i]:#x} instead of {expected.flat[i]:#x}"
         )
+
+
+def drawn(artist):
+    """Draw the whole figure, so that whatever would warn does."""
+    figure = artist if hasattr(artist, "savefig") else artist.figure
+    figure.canvas.draw()
+    return artist

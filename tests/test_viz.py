@@ -21,6 +21,7 @@ from numfmt.named import NAMED  # noqa: E402
 from numfmt.viz.layout import derivation  # noqa: E402
 from numfmt.viz.style import spread  # noqa: E402
 from numfmt.viz.values import exponent, number_text  # noqa: E402
+from tests.support import drawn  # noqa: E402
 
 SMALL = [
     "e2m1", "e3m0fn", "e3m2", "e4m3fn", "float8_e4m3", "e5m2", "e4m3fnuz", "e4m3b11fnuz", "ue4m3", "e8m0",
@@ -43,20 +44,6 @@ HUGE = [
     "binary256",
     "int32",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    plt.close("all")  # what examples of docstrings have opened
-    yield
-    plt.close("all")
-
-
-def drawn(artist):
-    """Draw the whole figure, so that whatever would warn does."""
-    figure = artist if hasattr(artist, "savefig") else artist.figure
-    figure.canvas.draw()
-    return artist
 
 
 def numbers(name: str) -> list[Fraction]:

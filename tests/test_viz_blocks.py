@@ -9,25 +9,11 @@ from numfmt.statistics import measure
 matplotlib = pytest.importorskip("matplotlib", reason="drawing needs matplotlib; pip install 'numfmt-emulator[viz]'")
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
 
 from numfmt import viz  # noqa: E402
+from tests.support import drawn  # noqa: E402
 
 RULES = {"floor": "mxfp4"} | {rule: f"block(e2m1, rule={rule})" for rule in ("even", "rceil", "ceil")}
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    plt.close("all")  # what examples of docstrings have opened
-    yield
-    plt.close("all")
-
-
-def drawn(artist):
-    """Draw the whole figure, so that whatever would warn does."""
-    figure = artist if hasattr(artist, "savefig") else artist.figure
-    figure.canvas.draw()
-    return artist
 
 
 def photo(rows=40, columns=70):

@@ -8,23 +8,9 @@ import numfmt as nf
 matplotlib = pytest.importorskip("matplotlib", reason="drawing needs matplotlib; pip install 'numfmt-emulator[viz]'")
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
 
 from numfmt import viz  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    plt.close("all")  # what examples of docstrings have opened
-    yield
-    plt.close("all")
-
-
-def drawn(artist):
-    """Draw the whole figure, so that whatever would warn does."""
-    figure = artist if hasattr(artist, "savefig") else artist.figure
-    figure.canvas.draw()
-    return artist
+from tests.support import drawn  # noqa: E402
 
 
 def lines_of(ax):
@@ -38,7 +24,7 @@ def test_loss_gaps_are_percent_above_the_reference():
     assert gap.get_ydata() == pytest.approx(np.ones(37))  # what is drawn is a quotient of means
     assert list(gap.get_xdata()) == list(range(4, 41)), "a mean stands at the last of its steps"
     expected = [plain[i : i + 4].mean() for i in range(37)]
-    assert lines_of(left)["float32"].get_ydata() == pytest.approx(expected)
+    assert lines_of(left)["float32"].get_ydata() == pytest.approx(expected)  # what is drawn is a quotient of floats
     assert np.all(lines_of(right)["float32"].get_ydata() == 0)
 
 
@@ -46,9 +32,9 @@ def test_several_runs_are_thin_lines_under_their_mean():
     plain = np.full(10, 2.0)
     runs = np.stack([plain * 1.01, plain * 1.03], axis=1)
     right = drawn(viz.loss_gaps({"float32": plain, "nvfp4": runs}, window=2)).axes[1]
-    assert lines_of(right)["nvfp4"].get_ydata() == pytest.approx(np.full(9, 2.0))
+    assert lines_of(right)["nvfp4"].get_ydata() == pytest.approx(np.full(9, 2.0))  # what is drawn is a quotient of floats
     thin = [line.get_ydata()[0] for line in right.lines if line.get_linewidth() == 0.5]
-    assert thin == pytest.approx([1, 3])
+    assert thin == pytest.approx([1, 3])  # what is drawn is a quotient of floats
 
 
 def test_a_window_longer_than_the_run_and_many_runs_are_drawn():
@@ -82,7 +68,7 @@ def test_magnitudes_puts_the_largest_value_at_the_top():
     fmt = nf.get_format("e2m1")
     subnormal, normal = drawn(viz.magnitudes([0.5, 1.0], ["e2m1", "q3.4"], top=1)).patches[:2]
     assert normal.get_x() + normal.get_width() == pytest.approx(1)  # of a logarithm
-    assert subnormal.get_x() == pytest.approx(float(fmt.min_positive / fmt.max))
+    assert subnormal.get_x() == pytest.approx(float(fmt.min_positive / fmt.max))  # what is drawn is a quotient of floats
 
 
 def test_magnitudes_of_zeros_alone_is_refused():

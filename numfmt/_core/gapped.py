@@ -51,7 +51,7 @@ def encode(bits, random, carrier, target, gap, results, mode, *, xp):
         place = _place(m, drop, carrier, gap, xp=xp)
         away = round_away(place, m * 0 + 2, m * 0 + gap.low, negative, mode, carrier.reach, xp=xp)
     elif carrier.bits == 32:
-        d = m - (gap.low << xp.minimum(drop, carrier.bits - 1))
+        d = m - (gap.low << xp.minimum(drop, carrier.reach))
         away = away_at_random(d, m * 0 + (gap.high - gap.low), drop, random, mode, xp=xp)
     else:
         nu = _fraction(m, drop, xp.where(inside, down, m * 0 + gap.low), carrier, gap, xp=xp)

@@ -5,7 +5,7 @@ Values are compared as keys: integers that order carrier patterns as the reals t
 
 from typing import Any, NamedTuple
 
-from .float import normalize, special
+from .float import normalize, special, unpack
 from .fraction import away_at_random
 from .rounding import FRACTION_BITS, round_away, round_away_random
 
@@ -45,9 +45,7 @@ def _rank(key, table, *, xp):
 
 def _fraction(magnitude, negative, i, carrier, table, *, xp):
     """The FRACTION_BITS first bits of ν, the last one sticky: distance from the neighbour toward zero / gap."""
-    field = xp.maximum(magnitude >> carrier.trailing, 1)
-    fraction = magnitude & (carrier.hidden - 1)
-    m = xp.where(magnitude >= carrier.hidden, fraction | carrier.hidden, fraction)
+    _, _, field, m = unpack(magnitude, carrier, xp=xp)
     m, field = normalize(m, field, carrier, xp=xp)
     shift = field - table.field[i] + (FRACTION_BITS - 1)
     right = xp.minimum(xp.maximum(-shift, 0), carrier.reach)
@@ -65,14 +63,11 @@ def _away_narrowly(magnitude, negative, i, random, carrier, table, mode, *, xp):
     The distance from the neighbour toward zero is d · 2**-below units: an operand that is finer than the
     unit lies below 2**24 of its own, and so does that neighbour.
     """
-    field = xp.maximum(magnitude >> carrier.trailing, 1)
-    fraction = magnitude & (carrier.hidden - 1)
-    m = xp.where(magnitude >= carrier.hidden, fraction | carrier.hidden, fraction)
-    m, field = normalize(m, field, carrier, xp=xp)
+    _, _, field, m = unpack(magnitude, carrier, xp=xp)
     shift = field - table.field[i]
-    up, below = xp.minimum(xp.maximum(shift, 0), carrier.bits - 1), xp.maximum(-shift, 0)
+    up, below = xp.minimum(xp.maximum(shift, 0), carrier.reach), xp.maximum(-shift, 0)
     origin = xp.where(negative != 0, -table.upper[i], table.lower[i])
-    d = (m << up) - (origin << xp.minimum(below, carrier.bits - 1))
+    d = (m << up) - (origin << xp.minimum(below, carrier.reach))
     return away_at_random(d, table.width[i], below, random, mode, xp=xp)
 
 

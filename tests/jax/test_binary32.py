@@ -12,7 +12,7 @@ from numfmt import engines
 from numfmt._core import binary32
 from numfmt._core.fraction import away_at_random
 from numfmt.plans import resolve, round_parameters
-from numfmt_jax.quotients import FLOATS
+from numfmt_jax.quotients import FLOATS, mended_reciprocal, reciprocal
 from tests.support import SIGNIFICANDS_32
 
 CORNERS = np.array(
@@ -125,3 +125,20 @@ def test_ratios_round_at_random_as_fractions_do(engine, letter, n):
     got = away_at_random(*map(array, arrays), array(words.view(np.int32)), mode, xp=xp)
     assert np.asarray(got).dtype == np.int32
     assert np.asarray(got).tolist() == expected
+
+
+@pytest.mark.parametrize("exponent", [-100, 0, 125])
+def test_reciprocals_of_all_significands(exponent):
+    d = (np.arange(2**23, dtype=np.int32) + ((127 + exponent) << 23)).view(np.float32)
+    got = np.asarray(jax.jit(reciprocal)(d.view(np.int32)))
+    assert np.array_equal(got, (np.float32(1) / d).view(np.int32))
+
+
+def test_a_reciprocal_that_is_off_by_one_is_mended():
+    """As hardware that divides approximately would give it."""
+    d = (np.arange(2**16, dtype=np.int32) * 127 + (127 << 23)).view(np.float32)
+    right = (np.float32(1) / d).view(np.int32)
+    for off in (-1, 0, 1):
+        mended = mended_reciprocal(jnp.asarray(d.view(np.int32)), jnp.asarray(right + off))
+        same = np.asarray(mended)[1:] == right[1:]  # that of a power of two is taken as it is
+        assert same.all()

@@ -95,9 +95,9 @@ def test_names_of_equations_survive():
 def test_emulated_function_equals_the_one_written_by_hand(transform):
     value, gradient = transform(jax.value_and_grad(emulate(loss, FP8)))(w, x)
     expected, gradient_expected = transform(jax.value_and_grad(loss_by_hand))(w, x)
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(gradient, gradient_expected, rtol=1e-4, atol=1e-4)
-    assert not np.allclose(value, loss(w, x))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)  # float32 sums, compiled apart
+    np.testing.assert_allclose(gradient, gradient_expected, rtol=1e-4, atol=1e-4)  # float32 sums, compiled apart
+    assert not np.allclose(value, loss(w, x))  # far apart: the rounding is there
 
 
 CONSTRUCTS = {
@@ -152,7 +152,7 @@ def test_products_are_replaced_inside(name):
     got, expected = jax.jit(emulate(function, FP8))(w, x), jax.jit(by_hand)(w, x)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert a.dtype == b.dtype
-        np.testing.assert_allclose(np.float32(a), np.float32(b), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(np.float32(a), np.float32(b), rtol=1e-5, atol=1e-5)  # float32 sums, compiled apart
     assert not same(got, jax.jit(function)(w, x))
 
 
@@ -165,7 +165,7 @@ def test_convolutions_are_products():
 
     assert paths(conv, kernel, image) == ("conv1/conv_general_dilated",)
     rounded = conv(quantize(kernel, "e4m3fn"), quantize(image, "e4m3fn"))
-    np.testing.assert_allclose(emulate(conv, FP8)(kernel, image), rounded, rtol=1e-6)
+    np.testing.assert_allclose(emulate(conv, FP8)(kernel, image), rounded, rtol=1e-6)  # float32 sums, compiled apart
 
 
 def test_integer_products_are_exact_and_left_alone():
@@ -335,7 +335,7 @@ def test_closed_over_tracers():
     assert same(jax.jit(jax.grad(outer))(w, x), jax.jit(jax.grad(by_hand))(w, x))
     stacked = jnp.stack([w, w + 1])
     mapped = jax.vmap(jax.grad(outer), (0, None))(stacked, x)
-    np.testing.assert_allclose(mapped[1], jax.grad(by_hand)(w + 1, x), rtol=1e-6)
+    np.testing.assert_allclose(mapped[1], jax.grad(by_hand)(w + 1, x), rtol=1e-6)  # float32 sums, compiled apart
 
 
 def test_one_function_in_two_traces():
@@ -508,7 +508,7 @@ def test_the_weight_may_be_the_left_operand():
     assert [site.weight for site in shown.sites] == ["lhs", "rhs"]
     left = dot_general(w.T, x, INTO, None, jnp.float32, recipe=tiles, weight="lhs")
     right = dot_general(x, w, INTO, None, jnp.float32, recipe=tiles)
-    np.testing.assert_allclose(emulate(function, tiles)({"w": w}, x), left + right, rtol=1e-6)
+    np.testing.assert_allclose(emulate(function, tiles)({"w": w}, x), left + right, rtol=1e-6)  # float32 sums, compiled apart
     assert [s.weight for s in emulate(function, tiles, weights=1).receipt({"w": w}, x).sites] == ["rhs", "lhs"]
     assert [s.weight for s in emulate(function, tiles, weights="x").receipt({"w": w}, x=x).sites] == ["rhs", "lhs"]
     assert [s.weight for s in emulate(function, tiles).receipt(x=x, params={"w": w}).sites] == ["lhs", "rhs"]
@@ -596,7 +596,7 @@ def test_gradients_of_a_noisy_model_repeat_under_remat():
 
     first = jax.jit(jax.grad(emulate(plain, STOCHASTIC, key=jax.random.key(5))))(w, x)
     again = jax.jit(jax.grad(emulate(jax.checkpoint(plain), STOCHASTIC, key=jax.random.key(5))))(w, x)
-    np.testing.assert_allclose(first, again, rtol=1e-6)
+    np.testing.assert_allclose(first, again, rtol=1e-6)  # float32 sums, compiled apart
 
 
 # ---- schedules ----
@@ -613,7 +613,7 @@ def test_select_chooses_a_policy_without_compiling_again():
     for i, policy in enumerate([None, FP8, Policy({"mlp/*": FP8, "*": None})]):
         expected = jax.jit(jax.value_and_grad(emulate(loss, policy)))(w, x)
         for a, b in zip(jax.tree.leaves(step(i, w, x)), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)  # float32 sums, compiled apart
     assert same(step(99, w, x), step(2, w, x))
     assert same(step(-1, w, x), step(0, w, x))
     assert len(compiled) == 1
@@ -656,7 +656,7 @@ def test_results_outside_products_are_rounded():
     np.testing.assert_array_equal(got, jax.jit(by_hand)(w, x))
     gradient = jax.jit(jax.grad(lambda w: emulate(block, policy)(w, x).sum()))(w)
     expected = jax.jit(jax.grad(lambda w: by_hand(w, x).sum()))(w)
-    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)  # float32 sums, compiled apart
     shown = receipt(block, policy, w, x)
     assert [site.path for site in shown.values] == ["ln/mul", "attention/exp", "mlp/silu"]
 
@@ -728,7 +728,7 @@ def test_shard_map_is_rewritten_and_shards_draw_their_own_noise():
 
     assert same(jax.jit(emulate(function, FP8))(w, x), jax.jit(fp8)(x, w))
     gradient = jax.jit(jax.grad(lambda w: emulate(function, FP8)(w, x).sum()))(w)
-    np.testing.assert_allclose(gradient, jax.grad(lambda w: fp8(x, w).sum())(w), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradient, jax.grad(lambda w: fp8(x, w).sum())(w), rtol=1e-5, atol=1e-5)  # float32 sums, compiled apart
     equal_rows = jnp.tile(x[:1], (4, 1))
     out = jax.jit(emulate(function, STOCHASTIC, key=jax.random.key(2)))(w, equal_rows)
     assert not same(out[:2], out[2:])
@@ -742,7 +742,7 @@ def test_sharded_arguments_under_jit():
     sharded = jax.device_put(x, jax.NamedSharding(mesh, P("d")))
     step = jax.jit(jax.value_and_grad(emulate(loss, FP8)))
     for a, b in zip(jax.tree.leaves(step(w, sharded)), jax.tree.leaves(step(w, x)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5)
+        np.testing.assert_allclose(a, b, rtol=1e-5)  # float32 sums, compiled apart
 
 
 def test_collectives_inside_vmap():
@@ -750,7 +750,7 @@ def test_collectives_inside_vmap():
         return lax.psum(x @ w, "i")
 
     got = jax.vmap(emulate(function, FP8), (None, 0), axis_name="i")(w, jnp.stack([x, x + 1]))
-    np.testing.assert_allclose(got[0], fp8(x, w) + fp8(x + 1, w), rtol=1e-6)
+    np.testing.assert_allclose(got[0], fp8(x, w) + fp8(x + 1, w), rtol=1e-6)  # float32 sums, compiled apart
 
 
 # ---- the canary ----

@@ -61,7 +61,7 @@ def test_haiku():
     assert len(listed) == 2
     emulated = jax.jit(emulate(model.apply, FP8))
     by_hand = jax.nn.relu(_dense(x, params["up"])), params["head"]
-    np.testing.assert_allclose(emulated(params, x), _dense(*by_hand), rtol=1e-5)
+    np.testing.assert_allclose(emulated(params, x), _dense(*by_hand), rtol=1e-5)  # float32 sums, compiled apart
 
 
 def _dense(x, layer):
@@ -167,12 +167,12 @@ def test_nnx_gradients_and_what_a_call_changes():
     for _ in range(2):
         value, gradients = nnx.jit(nnx.value_and_grad(emulate(nnx_loss, None)))(model, x)
         expected, gradients_expected = nnx.jit(nnx.value_and_grad(nnx_loss))(reference, x)
-        np.testing.assert_allclose(value, expected, rtol=1e-5)
+        np.testing.assert_allclose(value, expected, rtol=1e-5)  # float32 sums, compiled apart
         for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(gradients_expected), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)  # float32 sums, compiled apart
     counts = [m.layers[0].drop.rngs.count[...] for m in (model, reference)]
     assert counts[0] == counts[1] > 0
-    np.testing.assert_allclose(model.layers[1].norm.mean[...], reference.layers[1].norm.mean[...], rtol=1e-5)
+    np.testing.assert_allclose(model.layers[1].norm.mean[...], reference.layers[1].norm.mean[...], rtol=1e-5)  # float32 sums, compiled apart
 
 
 def test_nnx_layers_get_names():
@@ -238,7 +238,7 @@ def test_nnx_objects_that_share_variables_share_them_inside():
 
     out = emulate(function, None)((first, first), [counter, counter], x)
     assert counter.count[...] == 2
-    np.testing.assert_allclose(out, first(first(x)) * 2, rtol=1e-6)
+    np.testing.assert_allclose(out, first(first(x)) * 2, rtol=1e-6)  # float32 sums, compiled apart
 
 
 # ---- equinox ----
@@ -255,7 +255,7 @@ def test_equinox_weights_are_left_operands():
     assert site.path == "eqx.nn.Linear/dot_general"
     sided = Recipe(Gemm("e4m3fn", "e5m2"), name="sided")
     expected = quantize(x, "e4m3fn") @ quantize(layer.weight, "e5m2", overflow="saturate").T + layer.bias
-    np.testing.assert_allclose(emulate(apply, sided)(layer, x), expected, rtol=1e-6)
+    np.testing.assert_allclose(emulate(apply, sided)(layer, x), expected, rtol=1e-6)  # float32 sums, compiled apart
 
 
 def test_equinox_layers_get_names():
