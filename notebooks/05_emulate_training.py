@@ -267,6 +267,8 @@ print(report)
 plain = nj.Operand("block(e2m1, scale=float32, size=tensor)")
 recipes = {"mxfp8": "mxfp8", "nvfp4": "nvfp4", "mxfp4": "mxfp4", "one scale": nj.Recipe(*3 * [nj.Gemm(plain, plain)])}
 seeds = {"nvfp4": (0, 1, 2)}
+if FAST:
+    recipes = {name: recipes[name] for name in ("mxfp8", "mxfp4")}
 
 
 def compete(recipes):
@@ -287,8 +289,9 @@ def over_float32(found):
 gap = {name: float(over_float32(found).mean()) for name, found in losses.items()}
 for name in recipes:
     print(f"{name:14} {gap[name]:+.2f} %")
-luck = float(np.ptp(over_float32(losses["nvfp4"])))
-print(f"three runs of nvfp4 are {luck:.2f} % apart")
+if not FAST:
+    luck = float(np.ptp(over_float32(losses["nvfp4"])))
+    print(f"three runs of nvfp4 are {luck:.2f} % apart")
 
 # %% [markdown]
 # ## The recipe without one of its parts
@@ -346,7 +349,8 @@ assert others["nvfp4"]["as it is"][12] < 0.3 < 0.7 < others["nvfp4"]["turned"][1
 assert all(0.97 < slot.slope < 0.99 for slot in report["out/dot_general"].values())
 assert np.isclose(value, loss(trained, batch[0]), rtol=0.02)
 
-assert abs(gap["mxfp8"]) < 0.2 < 2 > gap["nvfp4"]
+assert abs(gap["mxfp8"]) < 0.2
+assert FAST or gap["nvfp4"] < 2
 assert gap["mxfp8"] < gap["mxfp4"]
 assert all(abs(gap[name] - gap["nvfp4"]) < 0.5 for name in ablations if name in gap)
 assert FAST or gap["one scale"] > 2 * gap["mxfp4"]

@@ -42,6 +42,7 @@ examples:
   python -m numfmt_jax train --recipe nvfp4 --policy 'middle/mlp/*=mxfp8' --policy 'head/*=bf16'
   python -m numfmt_jax train --recipe float32 mxfp4 mxfp4_sr --width 256 --layers 6 --steps 1000
   python -m numfmt_jax train --text novel.txt --recipe float32 fp8_current
+  XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m numfmt_jax train --devices 8
 """
 
 RECIPES = """\
@@ -151,6 +152,7 @@ def train(argv: Sequence[str]) -> int:
     runs.add_argument("--seed", type=int, default=0, metavar="N", help="of parameters, batches, rounding (%(default)s)")
     runs.add_argument("--lr", type=float, default=3e-3, metavar="X", help="the highest learning rate (%(default)s)")
     runs.add_argument("--batch", type=int, default=8, metavar="N", help="windows a step (%(default)s)")
+    runs.add_argument("--devices", type=int, default=1, metavar="N", help="that divide each batch (%(default)s)")
     runs.add_argument(
         "--validate-every", type=int, default=0, metavar="N", help="steps between validations (a tenth of the steps)"
     )

@@ -395,6 +395,7 @@ for name in sys.argv[1:]:
 
 
 @numba
+@pytest.mark.nightly
 def test_cached_loops_do_not_depend_on_what_else_was_compiled(tmp_path):
     """Numba names closures by a counter of the process: loops of the cache must not meet another's functions."""
     environment = {**os.environ, "NUMFMT_CACHE_DIR": str(tmp_path)}

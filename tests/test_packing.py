@@ -275,6 +275,7 @@ for bits in map(int, sys.argv[1:]):
 
 
 @numba
+@pytest.mark.nightly
 def test_cached_loops_do_not_depend_on_what_else_was_compiled(tmp_path):
     """A loop brings the functions that it calls into the cache; those of another loop must not stand in for them."""
     for widths in (("6",), ("3", "6"), ("5", "6", "3")):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 
 import jax
 
@@ -20,7 +23,7 @@ from ..receipt import Receipt
 from . import plan
 from .data import Text, load
 from .log import Log, Record
-from .loop import Run, Settings
+from .loop import Run, Settings, placements
 from .measures import DEFINITIONS, result_of, table
 from .model import Shape, init, loss
 
@@ -30,7 +33,7 @@ SCHEMA = 1  # of the log; a change that could break a reader raises it
 def run_train(args: argparse.Namespace) -> int:
     """Train under each recipe in turn."""
     shape = Shape(args.width, args.layers, args.heads, args.context)
-    settings = Settings(shape, args.batch, args.steps, args.lr, args.seed, args.validate_every)
+    settings = Settings(shape, args.batch, args.steps, args.lr, args.seed, args.validate_every, args.devices)
     rules = [plan.parse_rule(text) for text in args.policy]
     runs = prepare(args.recipe, settings, load(args.text), rules)
     if args.figure is not None:
@@ -50,6 +53,7 @@ def run_train(args: argparse.Namespace) -> int:
 def prepare(names: Sequence[str], settings: Settings, text: Text, rules: plan.Rules = ()) -> list[Run]:
     """The runs of some recipes; the first mistake in them raises, before anything is trained."""
     text.check(settings.shape.context)
+    placements(settings)
     runs = [Run(name, plan.policy_for(name, settings.shape.layers, rules), settings, text) for name in names]
     if len(set(names)) < len(names):
         raise ValueError(f"recipes {', '.join(names)} are given; each is trained once")
@@ -59,10 +63,11 @@ def prepare(names: Sequence[str], settings: Settings, text: Text, rules: plan.Ru
 def execute(runs: Sequence[Run], log: Log, screen: Screen) -> list[Record]:
     """Train each run, log and show it; the results. An interrupt is logged and goes on up."""
     try:
-        log.write(header(runs))
-        screen.say(introduction(runs))
-        for run in runs:
-            _one(run, log, screen)
+        with Interrupts() as interrupts:
+            log.write(header(runs))
+            screen.say(introduction(runs))
+            for run in runs:
+                _one(run, log, screen, interrupts)
     except KeyboardInterrupt:
         screen.end()
         log.write({"record": "interrupted", "after": _last_step(log.records)})
@@ -72,13 +77,42 @@ def execute(runs: Sequence[Run], log: Log, screen: Screen) -> list[Record]:
     return results
 
 
-def _one(run: Run, log: Log, screen: Screen) -> None:
+class Interrupts:
+    """Ctrl-C for a loop: an exception at once, and again at the next `check` if that one was lost.
+
+    Python drops what is raised while a weak reference or an object is being finalized, and JAX has many of both.
+    """
+
+    asked = False
+
+    def __enter__(self) -> Self:
+        self.is_main = threading.current_thread() is threading.main_thread()  # no other may set a handler
+        if self.is_main:
+            self.previous = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_main:
+            signal.signal(signal.SIGINT, self.previous)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if there was one."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def _note(self, *_: object) -> None:
+        self.asked = True
+        raise KeyboardInterrupt
+
+
+def _one(run: Run, log: Log, screen: Screen, interrupts: Interrupts) -> None:
     paper = receipt_of(run)
     log.write({"record": "receipt", "recipe": run.name, **paper.as_dict()})
     screen.begin(run, paper)
     for record in run.records():
         log.write(record)
         screen.show(record)
+        interrupts.check()
     log.write(result_of(run, log.records))
 
 
@@ -98,8 +132,9 @@ def header(runs: Sequence[Run]) -> Record:
         "record": "run", "schema": SCHEMA, "recipes": [run.name for run in runs],
         "policies": {run.name: [[p, None if r is None else str(r)] for p, r in run.policy.products] for run in runs},
         "width": shape.width, "layers": shape.layers, "heads": shape.heads, "context": shape.context,
-        "parameters": shape.parameters, "batch": settings.batch, "steps": settings.steps, "lr": settings.lr,
-        "seed": settings.seed, "text": text.title, "text_bytes": len(text.training) + len(text.validation),
+        "parameters": shape.parameters, "batch": settings.batch, "devices": settings.devices,
+        "steps": settings.steps, "lr": settings.lr, "seed": settings.seed, "text": text.title,
+        "text_bytes": len(text.training) + len(text.validation),
         "text_sha256": text.sha256, "versions": versions(),
     }  # fmt: skip
 

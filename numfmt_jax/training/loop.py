@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..emulate import emulate
 from ..policy import Policy
@@ -33,6 +34,7 @@ class Settings:
         lr: the learning rate after the warm-up, a tenth of the steps; then half a cosine down to a tenth of it.
         seed: of parameters, batches and stochastic rounding.
         validate_every: steps between two validations; a tenth of the steps unless given.
+        devices: among how many a batch is divided; each holds all parameters.
     """
 
     shape: Shape
@@ -41,13 +43,20 @@ class Settings:
     lr: float = 3e-3
     seed: int = 0
     validate_every: int = 0
+    devices: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("steps", 1), ("seed", 0), ("validate_every", 0)):
+        for name, least in (("batch", 1), ("steps", 1), ("seed", 0), ("validate_every", 0), ("devices", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} is given; it is {least} or more")
         if not 0 < self.lr < float("inf"):
             raise ValueError(f"lr={self.lr} is given; it is a positive number, such as 3e-3")
+        if self.batch % self.devices:
+            nearest = -(-self.batch // self.devices) * self.devices
+            raise ValueError(
+                f"a batch of {self.batch} is given; {self.devices} devices divide a multiple of {self.devices}, "
+                f"such as {nearest}"
+            )
 
     def validates(self, step: int) -> bool:
         """Whether the validation loss is computed after a step."""
@@ -133,7 +142,9 @@ def compiled_gradient(policy: Policy, settings: Settings) -> Any:
 
     tokens = jax.ShapeDtypeStruct((settings.batch, settings.shape.context + 1), "int32")
     step = jax.ShapeDtypeStruct((), "int32")
-    return jax.jit(gradient).lower(_parameters(settings), tokens, step).compile()
+    whole, divided = placements(settings)
+    placed = jax.jit(gradient, in_shardings=(whole, divided, whole), out_shardings=whole)
+    return placed.lower(_parameters(settings), tokens, step).compile()
 
 
 @lru_cache(maxsize=8)
@@ -146,7 +157,24 @@ def compiled_update(settings: Settings) -> Any:
         return optax.apply_updates(parameters, change), state
 
     parameters = _parameters(settings)
-    return jax.jit(update).lower(parameters, jax.eval_shape(optimizer.init, parameters), parameters).compile()
+    placed = jax.jit(update, in_shardings=placements(settings)[0], out_shardings=placements(settings)[0])
+    return placed.lower(parameters, jax.eval_shape(optimizer.init, parameters), parameters).compile()
+
+
+def placements(settings: Settings) -> tuple[NamedSharding, NamedSharding]:
+    """Where arrays lie that every device holds, and those whose first axis is divided.
+
+    Raises:
+        ValueError: more devices than there are.
+    """
+    found = jax.devices()
+    if settings.devices > len(found):
+        raise ValueError(
+            f"{settings.devices} devices are asked for and there are {len(found)} ({found[0].device_kind}); "
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={settings.devices} has the CPU stand for as many"
+        )
+    mesh = Mesh(np.array(found[: settings.devices]), ("batch",))
+    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("batch"))
 
 
 def _parameters(settings: Settings) -> Any:

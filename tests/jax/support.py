@@ -1,6 +1,7 @@
 """What the tests of numfmt_jax share: formats, operands that meet every corner, and comparison of bits."""
 
 import jax
+import jax.extend
 import ml_dtypes
 import numpy as np
 import pytest
@@ -75,3 +76,30 @@ def mesh(devices):
 def bfloat16(x):
     """x as bfloat16."""
     return np.asarray(x).astype(ml_dtypes.bfloat16)
+
+
+def operands_of_products(closed, arguments):
+    """What the products of a traced function are given when it is computed: the operands of every `dot_general`."""
+    seen = []
+
+    def compute(jaxpr, constants, given):
+        values = dict(zip(jaxpr.constvars, constants, strict=True)) | dict(zip(jaxpr.invars, given, strict=True))
+
+        def value(atom):
+            return atom.val if isinstance(atom, jax.extend.core.Literal) else values[atom]
+
+        for eqn in jaxpr.eqns:
+            operands = [value(atom) for atom in eqn.invars]
+            inner = eqn.params.get("call_jaxpr") or eqn.params.get("jaxpr")
+            if inner is not None:
+                results = compute(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands)
+            else:
+                results = eqn.primitive.bind(*operands, **eqn.params)
+                results = results if eqn.primitive.multiple_results else [results]
+            if eqn.primitive is jax.lax.dot_general_p:
+                seen.extend(operands)
+            values.update(zip(eqn.outvars, results, strict=True))
+        return [value(atom) for atom in jaxpr.outvars]
+
+    compute(closed.jaxpr, closed.consts, jax.tree.leaves(arguments))
+    return seen

@@ -53,6 +53,7 @@ def test_a_typo_in_a_pattern_lists_the_paths():
         nj.emulate(names["loss"], nj.Policy({"layr0/*": None, "*": "mxfp8"}))(names["params"], names["x"], names["y"])
 
 
+@pytest.mark.nightly  # compiling NVFP4 for every layer takes most of a minute
 @pytest.mark.parametrize(("block", "package", "call"), [
     (2, "flax", "grads(model, x, y)"), (3, "equinox", "grads_of(net, x, y)"),
 ])  # fmt: skip

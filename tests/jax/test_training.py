@@ -20,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from numfmt_jax import paths
+from numfmt_jax import emulate, paths
 from numfmt_jax.training import command, data, figure, loop, measures, model, plan
 from numfmt_jax.training.log import Log, read
+from tests.jax.support import operands_of_products, same
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = model.Shape(width=32, layers=1, heads=2, context=32)
@@ -280,6 +281,58 @@ def test_the_table_fits_a_terminal() -> None:
     assert lines[2].split() == ["nvfp4_4over6", "2.2500", "–", "–", "–", "1.000", "12345.7"]
 
 
+# Devices
+
+DEVICES = (1, 2, 8)
+SMALL = model.Shape(width=32, layers=1, heads=2, context=32)
+
+
+def integers(seed: int, *shape: int) -> jax.Array:
+    """Integers of which the largest makes NVFP4's tensor scale a power of two."""
+    found = np.random.default_rng(seed).integers(-168, 169, shape)
+    found.flat[0] = 168
+    return jnp.asarray(found, jnp.float32)
+
+
+def exact_loss(weights: list[jax.Array], x: jax.Array, target: jax.Array) -> jax.Array:
+    """Two layers whose products sum to the same float32 in any order, rounded operands or not."""
+    y = x @ weights[0]
+    y = y + jax.lax.stop_gradient(jnp.clip(jnp.round(y * np.float32(2.0**-10)), -168, 168) - y)
+    return jnp.sum(y @ weights[1] * target)
+
+
+@pytest.mark.parametrize("name", [None, "mxfp8", "mxfp4", pytest.param("nvfp4", marks=pytest.mark.nightly)])
+def test_the_first_step_has_the_same_operands_on_any_number_of_devices(name: str | None) -> None:
+    weights, x, target = [integers(0, 64, 64), integers(1, 64, 64)], integers(2, 64, 64), integers(3, 64, 64)
+    rounded = emulate(exact_loss, {"*": name}, key=jax.random.key(5))
+    traced = jax.make_jaxpr(jax.value_and_grad(rounded))(weights, x, target)
+    found = {}
+    for devices in DEVICES:
+        whole, divided = loop.placements(loop.Settings(SMALL, devices=devices))
+        operands = jax.jit(lambda *given: operands_of_products(traced, given), in_shardings=(whole, divided, divided))
+        found[devices] = operands(weights, x, target)
+    assert len(found[1]) == 2 * (5 if name is None else 6)  # nothing needs the gradient of x; lax leaves its product out
+    for devices in DEVICES:
+        for place, pair in enumerate(zip(found[devices], found[1], strict=True)):
+            same(*pair, f"{devices} devices, operand {place}")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["float32", "mxfp8"])
+def test_losses_on_any_number_of_devices_are_close(name: str) -> None:
+    settings = [loop.Settings(SMALL, steps=8, devices=devices) for devices in DEVICES]
+    found = [[record["loss"] for record in run(name, each).records()][1:] for each in settings]
+    for ours in found[1:]:  # XLA sums in float32 in another order, and a rounding may turn on the last bit
+        assert ours == pytest.approx(found[0], rel=1e-5 if name == "float32" else 2e-3)
+
+
+def test_devices_that_do_not_divide_a_batch_or_are_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match="a batch of 8 is given; 3 devices divide a multiple of 3, such as 9"):
+        loop.Settings(SMALL, devices=3)
+    with pytest.raises(ValueError, match=r"64 devices are asked for .*xla_force_host_platform_device_count=64"):
+        command.prepare(["float32"], loop.Settings(SMALL, batch=64, devices=64), TEXT)
+
+
 # Logs
 
 
@@ -362,6 +415,17 @@ def test_an_interrupt_ends_the_log_with_a_clean_line_and_draws_the_figure(tmp_pa
     assert steps == list(range(len(steps)))
     assert records[-1] == {"record": "interrupted", "after": {"recipe": "float32", "step": steps[-1]}}
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupt_whose_exception_is_lost_is_raised_at_the_next_step() -> None:
+    with command.Interrupts() as interrupts:
+        interrupts.check()
+        with suppress(KeyboardInterrupt):  # as a finalizer does
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_killed_run_leaves_whole_lines(tmp_path: Path) -> None:
