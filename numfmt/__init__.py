@@ -5,6 +5,9 @@
 [0.1015625, 1.75, 288.0]
 """
 
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
 from .arrays import convert, decode, encode, exact, quantize, value_table
 from .block_arrays import BlockArray
 from .blocks import BlockFormat
@@ -19,6 +22,15 @@ from .statistics import Statistics, measure
 
 __version__ = "0.1.0"
 
+_MODULES = ("arithmetic", "vectors")  # loaded when they are asked for
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _MODULES:
+        return _import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "BlockArray",
     "BlockFormat",
@@ -32,6 +44,7 @@ __all__ = [
     "Specials",
     "Statistics",
     "Subnormals",
+    "arithmetic",
     "convert",
     "decode",
     "encode",
@@ -45,4 +58,5 @@ __all__ = [
     "random_bits",
     "unpack",
     "value_table",
+    "vectors",
 ]

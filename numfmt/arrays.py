@@ -30,6 +30,7 @@ from .rounding import Overflow, Platform, Rounding
 from .scheduler import RandomSource, over_chunks, run, thread_count
 from .sources import (
     FLOATS,
+    Operand,
     code_dtype,
     code_operand,
     decode_codes,
@@ -165,19 +166,46 @@ def encode(
             random_bits=random_bits, random_bit_count=random_bit_count, out=out, threads=threads,
         )  # fmt: skip
     operand = operand_of(x)
+    result: Any
     rules = _rules(fmt, rounding, overflow, platform, random_bit_count, wrap_bits)
     random = random_source(operand.array.shape, rules, seed, random_bits)
     plan = _choose_plan(encode_plan, fmt, rules, operand.carrier)
     codes = checked_out(out, operand.array.shape, code_dtype(fmt))
+    if platform is not None and get_platform(platform).arithmetic.converts:
+        flags = _encode_as_arithmetic(operand, fmt, rules, get_platform(platform), random, codes, tininess)
+        if flags is not None:
+            result = codes[()] if operand.is_scalar else codes
+            return (result, flags[()] if operand.is_scalar else flags) if return_flags else result
     finish = _with_integer_bits(fmt) if isinstance(fmt, FloatFormat) and fmt.integer_bit else None
     run(plan, operand, random, False, codes, finish, threads)
-    result: Any = codes[()] if operand.is_scalar else codes
+    result = codes[()] if operand.is_scalar else codes
     if not return_flags:
         return result
     from .flags import exception_flags
 
     flags = exception_flags(operand, fmt, rules, random, tininess)
     return result, flags[()] if operand.is_scalar else flags
+
+
+def _encode_as_arithmetic(
+    operand: Operand,
+    fmt: Format,
+    rules: Rules,
+    platform: Platform,
+    random: RandomSource | None,
+    out: Array,
+    tininess: str,
+) -> Array | None:
+    """Fill `out` as a platform's convert instruction does, NaNs and subnormals too; its flags, or None."""
+    from . import arithmetic_engine as engine
+
+    source = operand.format
+    if not (isinstance(source, FloatFormat) and isinstance(fmt, FloatFormat)) or source.integer_bit or fmt.integer_bit:
+        return None
+    call = engine.Call("convert", (source,), fmt, rules, platform, tininess == "after", False)
+    codes, flags = engine.run(call, [operand.codes(operand.array).reshape(-1)], random, None)
+    out[...] = codes.reshape(out.shape)
+    return flags.reshape(out.shape)
 
 
 def _refuse_scalar_options(fmt: BlockFormat, wrap_bits: int, return_flags: bool = False) -> None:
@@ -238,6 +266,11 @@ def quantize(
     rules = _rules(fmt, rounding, overflow, platform, random_bit_count, wrap_bits)
     random = random_source(operand.array.shape, rules, seed, random_bits)
     dtype = result_dtype(operand.array.dtype, fmt)
+    if platform is not None and get_platform(platform).arithmetic.flushes and isinstance(fmt, FloatFormat):
+        values = checked_out(out, operand.array.shape, dtype)
+        codes = encode(operand, fmt, platform=platform, rounding=rounding, overflow=overflow)  # type: ignore[arg-type]
+        values[...] = decode(codes, fmt, dtype=dtype)
+        return values[()] if operand.is_scalar else values
     own = narrowest_carrier(FLOATS[dtype])
     plan = _choose_plan(quantize_plan, fmt, rules, max(operand.carrier, own, key=CARRIERS.index))
     values = checked_out(out, operand.array.shape, dtype)

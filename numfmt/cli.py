@@ -17,6 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from ._cli.screen import FAULT, INTERRUPTED, OK, USAGE, Failure, put
+from ._cli.vectors import EXAMPLES as VECTORS
+from ._cli.vectors import vectors_arguments
 from .rounding import Overflow, Rounding, unknown
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ COMMANDS = {
     "convert": ("converting", "files of values or codes into codes of a format"),
     "quantize": ("quantizing", "the tensors of a checkpoint into a format, with statistics of each"),
     "diff": ("differing", "operands that two platforms convert differently"),
+    "vectors": ("vectors", "test vectors of arithmetic: generate them, check a device's answers, measure coverage"),
     "selftest": ("selftest", "check this installation, in seconds"),
 }
 PLUGINS = "nfmt.commands"  # group of the entry points of other packages
@@ -42,6 +45,7 @@ examples:
   nfmt explain e4m3fn 0x7e                   a code instead of a value
   nfmt convert x.npy --to bf16 -o y.npy      a file
   nfmt quantize model.safetensors --to mxfp4 -o out.safetensors
+  nfmt vectors generate e4m3fn_mul           test vectors of a multiplier
   nfmt COMMAND --help                        more examples
 
 exit codes: 0 ok, 1 a check found mismatches, 2 usage or an unknown name, 3 a bad input file
@@ -119,10 +123,12 @@ examples:
   nfmt diff nvidia ml_dtypes e4m3fn
   nfmt diff torch onnx e8m0 --json           exit code 1 if there is a difference
 """,
+    "vectors": VECTORS,
     "selftest": """\
 examples:
   nfmt selftest
   nfmt selftest --json
+  nfmt selftest --hardware     this processor's conversions and multiply-add; needs a C compiler
 """,
 }
 
@@ -246,6 +252,13 @@ def _diff_arguments(parser: Parser) -> None:
     _screen_options(parser)
 
 
+def _selftest_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--hardware", action="store_true", help="compare the processor's own instructions with the platforms of x86"
+    )
+    _screen_options(parser)
+
+
 _ARGUMENTS = {
     "list": _list_arguments,
     "info": _info_arguments,
@@ -254,7 +267,8 @@ _ARGUMENTS = {
     "convert": _convert_arguments,
     "quantize": _quantize_arguments,
     "diff": _diff_arguments,
-    "selftest": _screen_options,
+    "vectors": vectors_arguments,
+    "selftest": _selftest_arguments,
 }
 
 

@@ -60,6 +60,11 @@ def block_loop(name: tuple[Any, ...], size: int) -> Any:
     return _loop(name, size, "block_loops")
 
 
+def arithmetic_loop(name: tuple[Any, ...], size: int) -> Any:
+    """The same for the loops over operations."""
+    return _loop(name, size, "arithmetic_loops")
+
+
 Engine = Callable[[Plan, Any, "RandomSource | None", int, Array, bool], None]
 
 

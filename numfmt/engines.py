@@ -38,11 +38,12 @@ def _where(condition: Any, yes: Any, no: Any) -> Any:
 
 NUMPY = SimpleNamespace(
     where=_where,
+    some=np.any,
     minimum=lambda a, b: np.minimum(a, b) if isinstance(a, np.ndarray) else min(a, b),
     maximum=lambda a, b: np.maximum(a, b) if isinstance(a, np.ndarray) else max(a, b),
 )
 
-PYTHON = SimpleNamespace(where=lambda condition, yes, no: yes if condition else no, minimum=min, maximum=max)
+PYTHON = SimpleNamespace(where=lambda condition, yes, no: yes if condition else no, some=bool, minimum=min, maximum=max)
 
 
 def apply(plan: Plan, patterns: Any, random: Any, in_carrier: bool, xp: Any = NUMPY) -> Any:

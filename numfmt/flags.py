@@ -150,7 +150,8 @@ def _with_specials(
     flags: Any, operand: Operand, part: Any, magnitude: Any, sign: Any, fmt: Format, rules: Rules, carrier: Carrier
 ) -> Any:
     """`flags`, but for infinite and NaN operands what those raise."""
-    taken = (OVERFLOW | INEXACT if rules.overflow is Overflow.SATURATE else 0) if fmt.has_infinity else INVALID
+    takes = isinstance(fmt, FloatFormat) and fmt.takes_infinity
+    taken = (OVERFLOW | INEXACT if rules.overflow is Overflow.SATURATE else 0) if takes else INVALID
     infinite = np.where(sign & (fmt.min >= 0), INVALID, taken)
     nan = np.where(_signaling(operand, part), INVALID, 0 if fmt.has_nan else INVALID)
     flags = np.where(magnitude == carrier.infinity, infinite, flags)

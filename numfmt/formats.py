@@ -90,7 +90,7 @@ class FloatFormat:
         set_field("specials", Specials(self.specials))
         set_field("default_rounding", Rounding.parse(self.default_rounding))
         self._check()
-        default = Overflow.INFINITY if self.has_infinity or self.specials is Specials.MERGED else Overflow.SATURATE
+        default = Overflow.INFINITY if self.takes_infinity else Overflow.SATURATE
         set_field("default_overflow", Overflow.parse(self.default_overflow or default))
 
     def _check(self) -> None:
@@ -182,6 +182,11 @@ class FloatFormat:
                 return None
 
     @property
+    def quiet_bit(self) -> int:
+        """The bit that tells quiet NaNs from signalling ones (IEEE 754-2019 §6.2.1); 0 where there is none."""
+        return 2 ** (self.trailing_bits - 1) if self.specials is Specials.IEEE else 0
+
+    @property
     def min_code(self) -> int:
         """Code of the least positive value."""
         if self.subnormals is Subnormals.NONE:
@@ -194,6 +199,11 @@ class FloatFormat:
     def has_infinity(self) -> bool:
         """Whether some code is an infinity."""
         return self.specials in (Specials.IEEE, Specials.UZ)
+
+    @property
+    def takes_infinity(self) -> bool:
+        """Whether some code stands for infinity, be it alone or for NaN too."""
+        return self.has_infinity or self.specials is Specials.MERGED
 
     @property
     def has_nan(self) -> bool:

@@ -56,6 +56,7 @@ class _LaneModel(models.PrimitiveModel):
 _ARITHMETIC = {
     operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.and_: "and_", operator.or_: "or_",
     operator.xor: "xor", operator.lshift: "shl", operator.rshift: "ashr", operator.neg: "neg", operator.invert: "not_",
+    operator.floordiv: "sdiv",  # of numbers ≥ 0
 }  # fmt: skip
 _UNSIGNED = {operator.rshift: "lshr"}
 _COMPARISON = {
@@ -166,6 +167,12 @@ def minimum(a: Any, b: Any) -> Any:
 def maximum(a: Any, b: Any) -> Any:
     """The larger of two."""
     return a if a > b else b
+
+
+@njit(forceinline=True)
+def some(condition: Any) -> Any:
+    """The condition: of one element, some is the same as all."""
+    return condition
 
 
 @intrinsic

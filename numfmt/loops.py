@@ -29,13 +29,18 @@ def _compiled_kernels() -> dict[str, Any]:
         shared = {**vars(module), **bound}
         for name, function in list(vars(module).items()):
             if isinstance(function, FunctionType) and function.__module__ == module.__name__:
-                code = function.__code__
-                code = code.replace(co_argcount=code.co_argcount + code.co_kwonlyargcount, co_kwonlyargcount=0)
                 key = f"{module.__name__.rsplit('.', 1)[1]}.{name}"
-                bound[name] = bound[key] = shared[name] = njit(forceinline=True, error_model="numpy")(
-                    FunctionType(code, shared, name, function.__defaults__)
-                )
+                bound[name] = bound[key] = shared[name] = kernel(function, shared)
     return bound
+
+
+def kernel(function: FunctionType, shared: dict[str, Any]) -> Any:
+    """A function of `_core` as a Numba function that sees `shared` as its module."""
+    code = function.__code__
+    code = code.replace(co_argcount=code.co_argcount + code.co_kwonlyargcount, co_kwonlyargcount=0)
+    return njit(forceinline=True, error_model="numpy")(
+        FunctionType(code, shared, function.__name__, function.__defaults__)
+    )
 
 
 KERNELS = _compiled_kernels()

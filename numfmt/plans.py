@@ -126,7 +126,7 @@ def _check_overflow(fmt: Format, overflow: Overflow, wrap_bits: int) -> None:
 def encode_plan(fmt: Format, rules: Rules, carrier: Carrier) -> Plan | None:
     """How to encode carrier patterns into codes, or None where the carrier is too narrow."""
     codes = special_codes(fmt, rules)
-    results = _results(codes, lambda code: signed(code, carrier.bits))
+    results = results_of(codes, lambda code: signed(code, carrier.bits))
     return _plan(fmt, rules, carrier, codes, results, in_carrier=False)
 
 
@@ -134,14 +134,15 @@ def encode_plan(fmt: Format, rules: Rules, carrier: Carrier) -> Plan | None:
 def quantize_plan(fmt: Format, rules: Rules, carrier: Carrier) -> Plan | None:
     """How to round carrier patterns to the format's values, or None where the carrier is too narrow."""
     codes = special_codes(fmt, rules)
-    if isinstance(fmt, FixedFormat) or (isinstance(fmt, FloatFormat) and _gap(fmt)):  # encoded, and the codes decoded
-        results = _results(codes, lambda code: signed(code, carrier.bits))
+    if isinstance(fmt, FixedFormat) or (isinstance(fmt, FloatFormat) and gap_of(fmt)):  # encoded, and the codes decoded
+        results = results_of(codes, lambda code: signed(code, carrier.bits))
     else:
-        results = _results(codes, lambda code: signed(pattern(fmt.exact(code), carrier), carrier.bits))
+        results = results_of(codes, lambda code: signed(pattern(fmt.exact(code), carrier), carrier.bits))
     return _plan(fmt, rules, carrier, codes, results, in_carrier=True)
 
 
-def _results(codes: SpecialCodes, represent) -> Results:  # type: ignore[no-untyped-def]
+def results_of(codes: SpecialCodes, represent) -> Results:  # type: ignore[no-untyped-def]
+    """What special operands become, as `represent` writes codes."""
     pairs = (codes.overflow, codes.infinity, codes.nan, codes.zero)
     return Results(*(represent(code) for pair in pairs for code in pair))
 
@@ -158,8 +159,8 @@ def _plan(
     mode = round_parameters(rules)
     match fmt:
         case FloatFormat():
-            gap = _gap(fmt)
-            target = _float_target(fmt, rules.rule, carrier, codes, in_carrier and gap is None)
+            gap = gap_of(fmt)
+            target = float_target(fmt, rules.rule, carrier, codes, in_carrier and gap is None)
             if gap is None:
                 fits = fmt.trailing_bits < carrier.sign_shift if in_carrier else _codes_fit(fmt, carrier)
                 return (
@@ -190,7 +191,7 @@ def _plan(
             return Plan("table", carrier, True, table, results, mode) if fits else None
 
 
-def _gap(fmt: FloatFormat) -> Gap | None:
+def gap_of(fmt: FloatFormat) -> Gap | None:
     """The hole in a float's grid, in codes of the grid without it; None where there is none."""
     one = 1 << fmt.trailing_bits
     match fmt.subnormals:
@@ -219,7 +220,8 @@ def _is_general(fmt: FloatFormat, rule: Rule, carrier: Carrier) -> bool:
     return not (regular and within) or rule.absolute or rule.lowest_away
 
 
-def _float_target(fmt: FloatFormat, rule: Rule, carrier: Carrier, codes: SpecialCodes, in_carrier: bool) -> Target:
+def float_target(fmt: FloatFormat, rule: Rule, carrier: Carrier, codes: SpecialCodes, in_carrier: bool) -> Target:
+    """A float format's grid relative to a carrier."""
     if in_carrier:
         represent = lambda code: pattern(fmt.exact(code), carrier)  # noqa: E731
         sign = signed(1 << carrier.sign_shift, carrier.bits) if fmt.signed else 0

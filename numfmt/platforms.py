@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from .named import NF4
-from .rounding import Overflow, Platform, Rounding, Rule, unknown
+from .rounding import ArithmeticRule, Overflow, Platform, Rounding, Rule, unknown
 
 _SATURATE = Rule(overflow=Overflow.SATURATE)
 _FNUZ = ("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3b11fnuz")
@@ -75,6 +75,7 @@ _PLATFORMS = (
         "PTX ISA 9.0 §9.7.9.21 cvt.satfinite; E8M0 with cvt.rp, as TransformerEngine",
         {name: _SATURATE for name in ("float8_e4m3fn", "float8_e5m2", *_SMALL)}
         | {"float8_e8m0fnu": Rule(rounding=Rounding.TOWARD_POSITIVE, overflow=Overflow.SATURATE)},
+        arithmetic=ArithmeticRule(all_ones=True),
     ),
     Platform(
         "amd",
@@ -114,6 +115,24 @@ _PLATFORMS = (
             "fp4_bnb": Rule(thresholds=_FP4_THRESHOLDS, zero=(0, 8)),
         },
     ),
+    Platform("riscv", "RISC-V unprivileged ISA, F extension: canonical NaNs, saturating integers"),
+    Platform(
+        "arm",
+        "Arm Architecture Reference Manual, FPProcessNaNs with FPCR.DN = 0",
+        arithmetic=ArithmeticRule("signaling_first", integers="arm"),
+    ),
+    Platform(
+        "x86.sse",
+        "Intel SDM vol. 1 §4.8.3.5 and table 4-7, SSE and FMA instructions",
+        arithmetic=ArithmeticRule("first", negative_nan=True, quiet_fma=True, integers="x86"),
+    ),
+    Platform(
+        "x86.vcvtneps2bf16",
+        "Intel SDM, VCVTNEPS2BF16: to nearest even, subnormals flushed, whatever MXCSR says",
+        arithmetic=ArithmeticRule("first", flushes=True, rounding=Rounding.TIES_TO_EVEN),
+    ),
+    Platform("x86.vcvtps2ph", "Intel SDM, VCVTPS2PH", arithmetic=ArithmeticRule("first", negative_nan=True)),
+    Platform("x86.vcvtph2ps", "Intel SDM, VCVTPH2PS", arithmetic=ArithmeticRule("first", negative_nan=True)),
     Platform("p3109", "IEEE P3109 Interim Report v4.0 §4.7.5, table of SatNone", {}, Rule(odd_overflows=True)),
 )
 
@@ -121,7 +140,7 @@ PLATFORMS = {platform.name: platform for platform in _PLATFORMS}
 
 
 def get_platform(name: str | Platform) -> Platform:
-    """The platform called `name`: ocp, ml_dtypes, xla, torch, nvidia, amd, onnx, bitsandbytes or p3109.
+    """The platform called `name`: ocp, ml_dtypes, xla, torch, nvidia, amd, onnx, bitsandbytes, riscv, arm, x86.sse, ….
 
     Raises:
         ValueError: an unknown name.

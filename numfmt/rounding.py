@@ -121,12 +121,41 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class ArithmeticRule:
+    """What a platform's arithmetic does with NaNs, subnormals and integers out of range.
+
+    Attributes:
+        nan: of NaN operands, which one the result is, quieted: "canonical": none, the result is the canonical NaN;
+            "first": the first one; "signaling_first": the first signalling one, else the first.
+        negative_nan: the NaN of invalid operations has its sign bit set.
+        quiet_fma: infinity times zero plus a quiet NaN is that NaN, and not invalid.
+        all_ones: the canonical NaN has all significand bits set.
+        flushes: subnormal operands and results count as zeros of their sign.
+        integers: what becomes of numbers out of an integer's range: "riscv", "x86" or "arm".
+        rounding: the only mode that there is; None where every mode is.
+    """
+
+    nan: str = "canonical"
+    negative_nan: bool = False
+    quiet_fma: bool = False
+    all_ones: bool = False
+    flushes: bool = False
+    integers: str = "riscv"
+    rounding: Rounding | None = None
+
+    @property
+    def converts(self) -> bool:
+        """Whether conversions differ too: NaNs keep their payload, or subnormals are flushed."""
+        return self.nan != "canonical" or self.flushes
+
+
+@dataclass(frozen=True)
 class Platform:
     """The conversion rules of one vendor, library or standard, as data.
 
     `rules` maps canonical format names to a `Rule`; `default` serves every other format.
-    `source` says where the rules come from. Explicit `rounding=` and `overflow=` arguments override
-    those of the platform.
+    `source` says where the rules come from, `arithmetic` what its operations do. Explicit `rounding=` and
+    `overflow=` arguments override those of the platform.
 
     >>> import numfmt as nf
     >>> hex(nf.encode(float("inf"), "e4m3fn", platform="nvidia"))
@@ -139,12 +168,13 @@ class Platform:
     source: str
     rules: Mapping[str, Rule] = field(default_factory=dict)
     default: Rule = Rule()
+    arithmetic: ArithmeticRule = ArithmeticRule()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
 
     def __hash__(self) -> int:
-        return hash((self.name, tuple(self.rules.items()), self.default))
+        return hash((self.name, tuple(self.rules.items()), self.default, self.arithmetic))
 
     def rule(self, format_name: str) -> Rule:
         """The rule for a format, by its canonical name."""

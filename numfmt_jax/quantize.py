@@ -116,6 +116,11 @@ def rounds_of(
     """A rounding with its names resolved; raises ValueError for what binary32 cannot carry, and for unknown names."""
     fmt = get_format(format)
     chosen = None if platform is None else get_platform(platform)
+    if chosen is not None and chosen.arithmetic.converts:
+        raise ValueError(
+            f"platform {chosen} is given; it keeps the payload of NaNs or flushes subnormals, which numfmt.encode "
+            "(NumPy) does; here is platform='nvidia' or none"
+        )
     if isinstance(fmt, BlockFormat):
         rule = fmt.scale_rule
         if rule.direct is not None and rounding and Rounding.parse(rounding) is not fmt.default_rounding:

@@ -212,6 +212,10 @@ def versions() -> dict[str, str]:
 
 def run_selftest(args: argparse.Namespace) -> int:
     """Run every check; 0 if all pass, 1 otherwise."""
+    if args.hardware:
+        from .hardware import run_hardware
+
+        return run_hardware(args)
     results = []
     for name, check in CHECKS.items():
         start = time.perf_counter()

@@ -34,6 +34,12 @@ def encode(bits, random, carrier, grid, results, mode, *, xp):
     """
     negative, magnitude, field, m = unpack(bits, carrier, xp=xp)
     m, field = normalize(m, field, carrier, xp=xp)
+    code, _, _ = round_number(negative, field, m, random, carrier, grid, results, mode, xp=xp)
+    return special(code, negative, magnitude, carrier, results, xp=xp)
+
+
+def round_number(negative, field, m, random, carrier, grid, results, mode, *, xp):
+    """The same for significands and exponents: the code, whether bits were dropped, whether it is out of range."""
     drop = grid.field - field
     lower = xp.maximum(drop, 0)
     raised = xp.minimum(xp.maximum(-drop, 0), carrier.bits - 1)
@@ -53,7 +59,8 @@ def encode(bits, random, carrier, grid, results, mode, *, xp):
     kept = xp.where(grid.wrap == 2, kept ^ (-flipped & grid.mask), kept)
     limit = pick(negative, results.negative_overflow, results.overflow)
     code = xp.where(overflow, xp.where(grid.wrap != 0, kept, limit), code)
-    return special(code, negative, magnitude, carrier, results, xp=xp)
+    dropped = (m & ((1 << xp.minimum(lower, carrier.reach)) - 1)) != 0
+    return code, dropped, overflow
 
 
 def decode(code, carrier, grid, *, xp):

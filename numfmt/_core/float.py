@@ -75,6 +75,12 @@ def round_regular(bits, random, carrier, target, mode, general, *, xp):
     if general:
         m, field = normalize(m, field, carrier, xp=xp)
         negative = negative & (1 - target.absolute)
+    drop, code, s = round_number(negative, field, m, random, carrier, target, mode, general, xp=xp)
+    return negative, magnitude, field, m, drop, code, s
+
+
+def round_number(negative, field, m, random, carrier, target, mode, general, *, xp):
+    """The same for significands and exponents: drop, code and s."""
     drop, own = locate(field, carrier, target, general, xp=xp)
     s = m >> xp.minimum(drop, carrier.reach)
     code = (own << target.trailing) + s
@@ -89,11 +95,21 @@ def round_regular(bits, random, carrier, target, mode, general, *, xp):
         dropped = m & ((1 << xp.minimum(drop, carrier.reach)) - 1)
         forced = (field == target.emin) & (dropped != 0) & (target.lowest_away != 0)
         away = xp.where(forced, away * 0 + 1, away)
-    return negative, magnitude, field, m, drop, code + away, s + away
+    return drop, code + away, s + away
 
 
 def finish(negative, magnitude, packed, carrier, target, results, general, *, xp):
     """The packed magnitude with its sign, or what its special case becomes."""
+    result = ends(negative, magnitude, packed, target, results, general, xp=xp)
+    return special(result, negative, magnitude, carrier, results, xp=xp)
+
+
+def ends(negative, magnitude, packed, target, results, general, *, xp):
+    """The packed magnitude with its sign, or what zero, overflow and a sign that is refused become.
+
+    Args:
+        magnitude: integer array, 0 where the operand is zero.
+    """
     result = packed | (-negative & target.sign)
     zero = xp.where(target.zeroless != 0, magnitude, packed) if general else packed
     result = xp.where(zero == 0, pick(negative, results.negative_zero, results.zero), result)
@@ -101,7 +117,7 @@ def finish(negative, magnitude, packed, carrier, target, results, general, *, xp
     if general:
         refused = ((negative & target.unsigned) != 0) & (zero != 0)
         result = xp.where(refused, packed * 0 + target.negative, result)
-    return special(result, negative, magnitude, carrier, results, xp=xp)
+    return result
 
 
 def encode(bits, random, carrier, target, results, mode, general, *, xp):

@@ -45,6 +45,12 @@ def encode(bits, random, carrier, target, gap, results, mode, *, xp):
         random: integer array of random numbers or None.
     """
     negative, magnitude, field, m, drop, code, _ = round_regular(bits, random, carrier, target, mode, True, xp=xp)
+    code, _ = fill_gap(code, negative, field, m, drop, random, carrier, target, gap, mode, xp=xp)
+    return finish(negative, magnitude, code, carrier, target, results, True, xp=xp)
+
+
+def fill_gap(code, negative, field, m, drop, random, carrier, target, gap, mode, *, xp):
+    """The codes of a regular grid as those of the format, and whether operands lie inside the hole, not on an end."""
     down = m >> xp.minimum(drop, carrier.reach)
     inside = (field <= target.emin) & (down >= gap.low) & (down < gap.high)
     if random is None:
@@ -58,4 +64,4 @@ def encode(bits, random, carrier, target, gap, results, mode, *, xp):
         away = round_away_random(nu, m * 0 + FRACTION_BITS, random, mode, carrier.reach, xp=xp)
     code = xp.where(inside, gap.low + away * (gap.high - gap.low), code)
     code = xp.where(code >= gap.high, code - gap.skipped, code)
-    return finish(negative, magnitude, code, carrier, target, results, True, xp=xp)
+    return code, inside & (down > gap.low)

@@ -125,12 +125,17 @@ def test_every_overflow_mode(fmt):
         same(codes, nf.encode(X, fmt, overflow=limit, rounding=mode), f"{limit} {mode}")
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("platform", [name for name, p in PLATFORMS.items() if not p.arithmetic.converts])
 def test_every_platform(platform):
     names = [*PLATFORMS[platform].rules, "binary8p3se", "e4m3fn"]
     called = jax.jit(lambda x: {name: encode(x, name, platform=platform) for name in names})
     for name, codes in called(X).items():
         same(codes, nf.encode(X, name, platform=platform), f"{platform} {name}")
+
+
+def test_platforms_that_keep_nan_payloads_are_refused():
+    with pytest.raises(ValueError, match=r"platform x86.vcvtps2ph is given; .* numfmt.encode"):
+        encode(X, "float16", platform="x86.vcvtps2ph")
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ class Case:
     def __str__(self) -> str:
         """What kind of a call it is, in one line."""
         verb = "decode" if self.kernel.startswith("decode") else "quantize" if self.in_carrier else "encode"
-        verb = self.kernel if self.kernel in CORE else f"{self.kernel}: {verb}" if self.kernel in BLOCK else verb
+        verb = self.kernel if self.kernel in CORE + ARITHMETIC else f"{self.kernel}: {verb}" if self.kernel in BLOCK else verb
         options = [self.rounding, self.overflow, self.platform, self.count and f"N={self.count}"]
         options += [f"wrap_bits={self.wrap_bits}" if self.wrap_bits else None]
         return " ".join([verb, self.format[:50], *(str(o) for o in options if o), f"binary{self.bits}", self.engine])
@@ -256,6 +256,10 @@ def answer(case: Case) -> Any:
     carrier = {32: parameters.BINARY32, 64: parameters.BINARY64, 256: carriers.BINARY256}[case.bits]
     if case.kernel in CORE:
         return _run(case, _core_call(case))
+    if case.kernel in ARITHMETIC:
+        from tests.mutation.judge_arithmetic import call_of
+
+        return _run(case, call_of(case))
     if case.kernel == "block quotient":
         return _up_to_the_end(_run(case, _quotient_call(carrier)))
     fmt = _format(case.format)
@@ -379,7 +383,7 @@ def _compare(case: Case, got: Any) -> str | None:
         return None
     i, mask = wrong[0], 2**case.bits - 1
     word = "" if case.random is None else f" with {int(case.random[i]) & 0xFFFFFFFF:#x}"
-    if case.kernel in CORE:
+    if case.kernel in CORE + ARITHMETIC:
         others = case.by if isinstance(case.by, tuple) else () if case.by is None else (case.by,)
         word += "".join(f" and {int(array[i]) & mask:#x}" for array in others)
     elif case.by is not None:
@@ -909,12 +913,17 @@ CORE = (  # judge_core.py makes them
     "binary32 key", "binary32 is_nan", "binary32 truncate", "binary32 to_integer", "binary32 from_integer",
     "binary32 long_product", "binary32 long_quotient", "binary32 round_pack",
 )  # fmt: skip
+_OPERATIONS = "add sub mul mac fma div sqrt rem convert scale_b log_b round_to_integral".split()
+ARITHMETIC = (  # judge_arithmetic.py makes them
+    *(f"arithmetic {name}" for name in _OPERATIONS), *(f"arithmetic {name} flags" for name in _OPERATIONS),
+)  # fmt: skip
 KERNELS = {
+    "arithmetic.py": ARITHMETIC,
     "binary32.py": CORE[1:],
     "block.py": BLOCK,
-    "fixed.py": ("fixed", "decode fixed", "block fixed"),
+    "fixed.py": ("fixed", "decode fixed", "block fixed", *ARITHMETIC),
     "fraction.py": ("fraction", "gapped", "table"),
-    "gapped.py": ("gapped",),
+    "gapped.py": ("gapped", *ARITHMETIC),
     "table.py": ("table",),
     "threefry.py": ("threefry",),
 }
