@@ -87,7 +87,8 @@ def bits_of(x):
     """A float array as unsigned integers, all NaNs alike."""
     x = np.asarray(x)
     codes = x.view(f"uint{8 * x.dtype.itemsize}").copy()
-    codes[np.isnan(x.astype(np.float64))] = np.iinfo(codes.dtype).max
+    with np.errstate(invalid="ignore"):  # of a signalling NaN
+        codes[np.isnan(x.astype(np.float64))] = np.iinfo(codes.dtype).max
     return codes
 
 

@@ -73,6 +73,31 @@ def test_level_1_reaches_every_class_of_blocks_and_dots(name):
     assert missed(name) == []
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("name", ["mxfp8_e4m3_dot8", "mxfp4_dot32", "mxfp4_dot96", "nvfp4_dot32", "deepseek_fp8_dot130"])
+def test_level_1_has_a_nan_scale_in_every_place(name, seed):
+    """Of a, of b and of both, in the first and in the last block, alone; the elements are numbers."""
+    function = parse(name)
+    a, scale_a, b, scale_b = columns = rows_of(function, seed=seed)
+    found = coverage.masks(function, columns)["NaN scale"]
+    elements, scales = (str(function.sources[i]) for i in (0, 1))
+    places = set()
+    for i in np.flatnonzero(found):
+        numbers = {oracle.value(int(code), elements) for code in (*a[i], *b[i])}
+        assert not numbers & {"nan", "inf", "-inf"}
+        nans = [[oracle.value(int(code), scales) == "nan" for code in codes[i]] for codes in (scale_a, scale_b)]
+        places.add(tuple(tuple(np.flatnonzero(row).tolist()) for row in nans))
+    ends = {(0,), (function.scales - 1,)}
+    assert places == {places for end in ends for places in ((end, ()), ((), end), (end, end))}
+    nan = [oracle.value(int(code), "float32") == "nan" for code in evaluate(function, columns, RULES)[0]]
+    assert np.all(np.array(nan)[found])
+
+
+def test_scales_without_nan_have_no_class_of_it():
+    assert "NaN scale" in coverage.classes(parse("mxfp4_dot32"))
+    assert "NaN scale" not in coverage.classes(parse("e4m3fn_dot8"))
+
+
 @pytest.mark.parametrize("fmt", ["e4m3fn", "e5m2", "e2m1", "e3m2", "e4m3fnuz", "binary8p3se", "e5m0f"])
 @pytest.mark.parametrize("operation", [op for op in OPERATIONS if op not in ("scaleB", "mulAdd")])
 def test_no_operands_reach_what_is_called_unreachable(fmt, operation):

@@ -1,10 +1,12 @@
 """Explanations of mismatches: planted bugs get the right cause, lines say the row in bits."""
 
+import io
 from collections import Counter
 
 import numpy as np
 import pytest
 
+from numfmt import vectors
 from numfmt.vectors import directed, explain
 from numfmt.vectors.explain import CAUSES, common_cause
 from numfmt.vectors.functions import Rules, evaluate, parse
@@ -172,6 +174,28 @@ def test_stochastic_rows_are_explained():
     rules = Rules("stochastic_a", random_bit_count=4)
     found = cause("f32_to_e4m3fn", [0x3F8C0000], 0x38, 0x3A, rules)
     assert found.cause in CAUSES
+
+
+def test_stochastic_rows_are_explained_by_their_random_number():
+    """With R = 8 of 4 bits 1.09375, three quarters of the way, goes up; a device that cuts is no device with R = 0."""
+    rules = {"rounding": "stochastic_a", "random_bit_count": 4}
+    lines = b"3F8C0000 8 38 01\n3F8C0000 3 39 01\n"
+    report = vectors.check(io.BytesIO(lines), "f32_to_e4m3fn", syntax="testfloat", **rules)
+    assert [e.cause for e in report.examples] == ["wrong rounding direction"] * 2
+    assert "cause     wrong rounding direction: rounds toward zero" in report.examples[0].lines
+    assert "cause     wrong rounding direction: rounds away from zero" in report.examples[1].lines
+
+
+@pytest.mark.parametrize("name", ["f32_to_e4m3fn", "e4m3fn_mul", "e4m3fn_dot8", "mxfp4_encode32", "mxfp8_e4m3_encode32"])
+def test_a_device_that_cuts_is_found_in_stochastic_modes(name):
+    function, rules = parse(name), Rules("stochastic_a", random_bit_count=8)
+    columns = [c[:400] for c in next(directed.cases(function, rules))]
+    random = directed.random_bits(function, columns, rules)
+    right, got = (evaluate(function, columns, *how)[0] for how in ((rules, random), (Rules("toward_zero"),)))
+    wrong = np.flatnonzero((right != got).reshape(len(got), -1).any(axis=1))[:25]
+    assert len(wrong) > 10
+    found = [explain.explain(function, [c[i] for c in columns], right[i], got[i], None, None, rules, random[i]) for i in wrong]
+    assert {"rounds toward zero"} <= set.intersection(*({name for name, _ in m.fits} for m in found))
 
 
 def test_the_common_cause_explains_what_single_rows_leave_open():

@@ -97,15 +97,15 @@ def read(code, layout, frame, *, xp):
     m = xp.where(lowest, fraction, fraction + (1 << layout.trailing)) << (carrier.trailing - layout.trailing)
     exponent = xp.where(lowest, field * 0 + (1 - layout.shifted), field) - layout.bias
     m, exponent = normalize(m, exponent, carrier, xp=xp)
-    zero = (magnitude == 0) & (layout.zero != 0)
-    m = xp.where(zero, m * 0, m)
-    exponent = xp.where(zero, m * 0 - FAR, exponent)
     infinite = magnitude == layout.infinity
+    zero = (magnitude == 0) & (layout.zero != 0)
     sign_alone = zero & (negative != 0)
     missing = sign_alone & (layout.negative_zero == 2)
+    m = xp.where(zero, m * 0, m)
+    m = xp.where(missing, m + carrier.hidden, m)  # no operation takes a NaN for a zero
+    exponent = xp.where(m == 0, m - FAR, exponent)
     nan = missing | (magnitude > layout.largest) & (magnitude != layout.infinity)
     nan = nan | ((field == 0) & (fraction != 0) & (layout.unused != 0))
-    m = xp.where(missing, m * 0 + carrier.hidden, m)  # no operation takes a NaN for a zero
     negative = xp.where(sign_alone & (layout.negative_zero == 0), negative * 0, negative)
     signaling = nan & (layout.quiet != 0) & ((magnitude & layout.quiet) == 0)
     return Number(negative, exponent, m, infinite, nan, signaling)
@@ -118,7 +118,6 @@ def read_fixed(code, grid, frame, *, xp):
     complement = xp.where(negative != 0, -(code | ~grid.mask), code)
     m = xp.where(grid.sign_magnitude != 0, code & (grid.mask >> 1), complement)
     m, exponent = normalize(m, m * 0 + grid.field, frame.carrier, xp=xp)
-    exponent = xp.where(m == 0, m - FAR, exponent)
     never = m != m
     return Number(negative, exponent, m, never, never, never)
 
@@ -195,7 +194,7 @@ def multiply(a, b, frame, mode, *, xp):
     """a × b."""
     top = frame.carrier.trailing
     high, low = _long_product(a.m, b.m, frame, xp=xp)
-    m = (high << 2) | (low >> top) | flag((low & ((1 << top) - 1)) != 0, low, 1, xp=xp)
+    m = (high << 2) | (low >> top) | flag(low != 0, low, 1, xp=xp)
     m, exponent = _carried(m, a.exponent + b.exponent, frame, xp=xp)
     infinite = a.infinite | b.infinite
     invalid = (infinite & (_is_zero(a) | _is_zero(b))) | a.signaling | b.signaling
@@ -218,22 +217,19 @@ def fma(a, b, c, frame, mode, *, xp):
     low = (low >> long) | ((high & long) << (word - 1))
     high = high >> long
     exponent = a.exponent + b.exponent + long
-    other_high, other_low = c.m >> 2, (c.m & 3) << top
-    swap = (exponent < c.exponent) | (
-        (exponent == c.exponent) & ((high < other_high) | ((high == other_high) & (low < other_low)))
-    )
+    other_high, other_low = c.m >> 2, low * 0  # the last bits of operands are zeros
+    swap = (exponent < c.exponent) | ((exponent == c.exponent) & (high < other_high))
     difference = xp.where(swap, c.exponent - exponent, exponent - c.exponent)
     exponent = xp.where(swap, c.exponent, exponent)
     high, other_high = xp.where(swap, other_high, high), xp.where(swap, high, other_high)
     low, other_low = xp.where(swap, other_low, low), xp.where(swap, low, other_low)
 
     whole = difference >= word
-    lost = xp.where(whole, other_low, other_low * 0)
-    other_low = xp.where(whole, other_high, other_low)
+    other_low = xp.where(whole, other_high, other_low)  # not zero, which is sticky enough
     other_high = xp.where(whole, other_high * 0, other_high)
     shift = xp.minimum(difference - xp.where(whole, low * 0 + word, low * 0), low * 0 + word)
     back = word - shift
-    lost = lost | (other_low & ((1 << shift) - 1))
+    lost = other_low & ((1 << shift) - 1)
     other_low = (other_low >> shift) | ((other_high & ((1 << shift) - 1)) << back)
     other_high = other_high >> shift
     other_low = other_low | flag(lost != 0, low, 1, xp=xp)
@@ -248,7 +244,7 @@ def fma(a, b, c, frame, mode, *, xp):
     for step in frame.carrier.steps:
         short = high < (2 * frame.carrier.hidden >> step)
         high = xp.where(short, (high << step) | (low >> (word - step)), high)
-        low = xp.where(short, (low << step) & ones, low)
+        low = xp.where(short, (low & (ones >> step)) << step, low)
         exponent = xp.where(short, exponent - step, exponent)
     m, exponent = _carried(high, exponent, frame, xp=xp)
     m = m | flag(low != 0, low, 1, xp=xp)
@@ -265,7 +261,7 @@ def fma(a, b, c, frame, mode, *, xp):
 
 def divide(a, b, frame, mode, *, xp):
     """a ÷ b."""
-    m, n = a.m >> frame.spare, (b.m >> frame.spare) | flag(b.m == 0, b.m, 1, xp=xp)
+    m, n = a.m >> frame.spare, _divisor(b, frame, xp=xp)
     short = flag(m < n, m, 1, xp=xp)
     rest = (m << short) - n  # the first digit is 1
     q = rest * 0 + 1
@@ -276,11 +272,10 @@ def divide(a, b, frame, mode, *, xp):
     q = q | flag(rest != 0, q, 1, xp=xp)
     q = xp.where(a.m == 0, a.m, q)
     negative = a.negative ^ b.negative
-    endless = (_is_zero(b) | a.infinite) & (b.infinite == 0)
-    vanishing = b.infinite & (a.infinite == 0)
     invalid = (_is_zero(a) & _is_zero(b)) | (a.infinite & b.infinite) | a.signaling | b.signaling
-    out = _outcome(negative, a.exponent - b.exponent - short, xp.where(vanishing, q * 0, q), endless, a.nan | b.nan,
-                   invalid, xp=xp)  # fmt: skip
+    m = xp.where(b.infinite, q * 0, q)
+    endless = _is_zero(b) | a.infinite
+    out = _outcome(negative, a.exponent - b.exponent - short, m, endless, a.nan | b.nan, invalid, xp=xp)
     by_zero = _is_zero(b) & ((_is_zero(a) | a.infinite | a.nan) == 0)
     return _raising(out, by_zero, DIVISION_BY_ZERO, xp=xp)
 
@@ -297,17 +292,15 @@ def square_root(a, frame, mode, *, xp):
         rest = xp.where(fits, rest - (2 * (2 * root) + 1), rest)
         root = 2 * root + flag(fits, root, 1, xp=xp)
     root = (root << (top + 1 - frame.root)) | flag(rest != 0, root, 1, xp=xp)
-    root = xp.where(a.m == 0, a.m, root)
-    exponent = (a.exponent - odd) >> 1
     below = (a.negative != 0) & (a.m != 0) & (a.nan == 0)
-    return _outcome(a.negative, exponent, root, a.infinite, a.nan, below | a.signaling, xp=xp)
+    return _outcome(a.negative, a.exponent >> 1, root, a.infinite, a.nan, below | a.signaling, xp=xp)
 
 
 def remainder(a, b, frame, mode, *, xp):
     """a - b · n, n being the integer nearest to a / b, the even one of two."""
-    n = (b.m >> frame.spare) | flag(b.m == 0, b.m, 1, xp=xp)
-    ordinary = (a.m != 0) & (b.m != 0) & (a.infinite == 0) & (b.infinite == 0) & (a.nan == 0) & (b.nan == 0)
-    left = xp.where(ordinary, a.exponent - b.exponent, a.m * 0 - 2)
+    n = _divisor(b, frame, xp=xp)
+    some = (b.m != 0) & (b.infinite == 0)
+    left = xp.where(some, a.exponent - b.exponent, a.m * 0 - 2)
     within = left < -1  # |a| < |b| / 2
     half = left == -1
     m = a.m >> frame.spare
@@ -322,14 +315,17 @@ def remainder(a, b, frame, mode, *, xp):
         q = xp.where(left > 0, digit, q)
         rest = more - digit * n
         left = left - width
-    up = (2 * rest > n) | ((2 * rest == n) & (q & 1 != 0))
-    flipped = flag(up, n, 1, xp=xp)
-    size = xp.where(up, n - rest, rest)
-    size, exponent = normalize(xp.where(within, m, size) << frame.spare, exponent, frame.carrier, xp=xp)
-    negative = xp.where(within, a.negative, a.negative ^ xp.where(size == 0, flipped * 0, flipped))
+    up = ((2 * rest > n) | ((2 * rest == n) & (q & 1 != 0))) & (within == 0)
+    size = xp.where(up, n - rest, xp.where(within, m, rest))
+    size, exponent = normalize(size << frame.spare, exponent, frame.carrier, xp=xp)
     invalid = ((a.infinite | _is_zero(b)) & ((a.nan | b.nan) == 0)) | a.signaling | b.signaling
-    size = xp.where(a.m == 0, a.m, size)
+    negative = a.negative ^ flag(up, m, 1, xp=xp)
     return _outcome(negative, exponent, size, size != size, a.nan | b.nan, invalid, xp=xp)
+
+
+def _divisor(b, frame, *, xp):
+    """The significand of a divisor; that of zero may be any."""
+    return xp.where(b.m == 0, b.m + frame.carrier.hidden, b.m) >> frame.spare
 
 
 def itself(a, frame, mode, *, xp):
@@ -353,9 +349,8 @@ def integral(a, frame, mode, *, xp):
 def logarithm(a, frame, *, xp):
     """The exponent of a; that of 0 is -infinity, that of ±infinity is infinity."""
     zero = _is_zero(a)
-    exponent = xp.where(zero, a.m, a.exponent)
-    below = exponent < 0
-    size = xp.where(below, -exponent, exponent)
+    below = a.exponent < 0
+    size = xp.where(below, -a.exponent, a.exponent)
     m, place = normalize(size, a.m * 0 + frame.carrier.trailing, frame.carrier, xp=xp)
     negative = flag((below | zero) & (a.infinite == 0), a.m, 1, xp=xp)
     out = _outcome(negative, place, m, a.infinite | zero, a.nan, a.signaling, xp=xp)

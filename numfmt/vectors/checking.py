@@ -252,15 +252,15 @@ class _Judge:
             expected_flags = None if judged.expected_flags is None else int(judged.expected_flags[i])
             got_flags = None if expected_flags is None or wrong.flags is None else int(wrong.flags[i])
             expected, got = judged.expected[i], wrong.results[i]
-            found = explain.explain(function, operands, expected, got, expected_flags, got_flags, rules)
+            random = None if wrong.random is None else wrong.random[i]
+            found = explain.explain(function, operands, expected, got, expected_flags, got_flags, rules, random)
             report.classified += 1
             report.causes[found.cause] += 1
             if len(self.found) < CLASSIFIED:
                 self.found.append(found)
             if shown:
-                if wrong.random is not None:
-                    random = wrong.random[i].tolist()
-                    found.lines.insert(0, f"random    {random}, of {rules.random_bits} bits")
+                if random is not None:
+                    found.lines.insert(0, f"random    {random.tolist()}, of {rules.random_bits} bits")
                 line = 0 if wrong.lines is None else int(wrong.lines[i])
                 report.examples.append(
                     Example(

@@ -221,13 +221,18 @@ def _terms(function: Function, columns: Sequence[Array]) -> tuple[Column, Masks]
     """Exact products of a row's lanes, and the classes of the operands."""
     a, b = (decode(np.asarray(columns[i]), function.sources[i], True) for i in ((0, 2) if function.block else (0, 1)))
     terms = product(a, b)
+    lanes: Masks = {}
     if function.block is not None:
         size = function.block.elements_per_block or function.size
+        ordinary = np.asarray((np.maximum(a.kind, b.kind) <= NUMBER).all(axis=1))
+        nan: Array = np.zeros(len(ordinary), bool)
         for i in (1, 3):
             scale = decode(np.asarray(columns[i]), function.sources[i], True)
+            nan |= (scale.kind == NAN).any(axis=1)
             spread = Column(*(np.repeat(field, size, axis=1)[:, : function.size] for field in scale))
             terms = product(_of(terms), spread)._replace(invalid=terms.invalid)
-    lanes: Masks = {}
+        if function.sources[1].has_nan:
+            lanes["NaN scale"] = ordinary & nan
     source = function.sources[0]
     either = [a, b]
     if isinstance(source, FloatFormat) and source.has_subnormals:

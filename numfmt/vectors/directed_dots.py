@@ -139,6 +139,7 @@ def _dots(function: Function, level: int, random: Random) -> Iterator[Row]:
     yield from _aimed_dots(lanes)
     if function.block is not None:
         yield from _scaled_dots(lanes)
+        yield from _nan_scales(lanes)
 
 
 def _special_dots(lanes: _Lanes) -> Iterator[Row]:
@@ -233,7 +234,7 @@ def _scaled_dots(lanes: _Lanes) -> Iterator[Row]:
     scale = lanes.function.sources[1]
     codes = interesting(scale, 1, lanes.random)
     if not isinstance(scale, FixedFormat | CodebookFormat):
-        codes = [c for c in codes if isinstance(v := scale.exact(c), str) or v >= 0]
+        codes = [c for c in codes if (v := scale.exact(c)) != "nan" and (isinstance(v, str) or v >= 0)]
     usual = [c for c in codes if not isinstance(scale.exact(c), str)]
     for _ in range(250 * lanes.level):
         some = [lanes.random.choice(lanes.finite) for _ in range(2 * lanes.size)]
@@ -250,3 +251,21 @@ def _scaled_dots(lanes: _Lanes) -> Iterator[Row]:
             yield [*([*c[:k], *c[:k], *c[2 * k :]] for c, k in ((made[0], half), (made[1], 1))),
                    [*made[2][:half], *(lanes.negated(c) for c in made[2][:half]), *made[2][2 * half :]],
                    [made[3][0], made[3][0], *made[3][2:]]]  # fmt: skip
+
+
+def _nan_scales(lanes: _Lanes) -> Iterator[Row]:
+    """A scale that is NaN, of a, of b and of both, in the first and in the last block; elements are numbers.
+
+    So few that a file of level 1 holds them all: drawn scales are no NaNs.
+    """
+    scale, last = lanes.function.sources[1], lanes.function.scales - 1
+    nans = [c for c in special_codes(scale) if scale.exact(c) == "nan"]
+    count = 0
+    for columns in ((1,), (3,), (1, 3)) if nans else ():
+        for place in sorted({0, last}):
+            for pool in ([lanes.one], [0], lanes.finite):
+                made = lanes.scaled([[lanes.random.choice(pool) for _ in range(lanes.size)] for _ in range(2)])
+                for column in columns:
+                    made[column][place] = nans[count % len(nans)]
+                    count += 1
+                yield made

@@ -76,6 +76,7 @@ def explain(
     expected_flags: int | None,
     got_flags: int | None,
     rules: Rules,
+    random: Any = None,
 ) -> Mismatch:
     """The explanation of one row that differs.
 
@@ -84,6 +85,7 @@ def explain(
         expected, got: codes; of blocks an array, scales first.
         expected_flags, got_flags: None where flags are not compared.
         rules: what decides a result beside the operands.
+        random: the row's random number in stochastic modes, of blocks an array; None takes 0.
 
     >>> from numfmt.vectors.functions import Rules, parse
     >>> found = explain(parse("e4m3fn_mul"), [0x3D, 0x3C], 0x42, 0x41, None, None, Rules())
@@ -91,11 +93,12 @@ def explain(
     ('wrong rounding direction', 'exact     +1.001|1|1 × 2^1 = 2.4375: guard 1, sticky 1')
     """
     if function.operation == "encode_block":
-        return _block(function, operands[0], expected, got, rules)
+        return _block(function, operands[0], expected, got, rules, random)
     expected, got = int(expected), int(got)
     lines = operand_lines(function, operands)
-    case = explain_long.dot_case(function, operands, expected, rules) if function.operation == "dot" else case_of(
-        function, [int(code) for code in operands], expected, rules
+    word = 0 if random is None else int(random)
+    case = explain_long.dot_case(function, operands, expected, rules, word) if function.operation == "dot" else case_of(
+        function, [int(code) for code in operands], expected, rules, word
     )  # fmt: skip
     to = case.to if case is not None else function.to
     lines += exact_lines(case) if case is not None else []
@@ -201,9 +204,9 @@ def _flag_fault(case: Case | None, expected: int | None, got: int | None) -> str
 # ---- blocks ----------------------------------------------------------------------------------------------------
 
 
-def _block(function: Function, x: Any, expected: Any, got: Any, rules: Rules) -> Mismatch:
+def _block(function: Function, x: Any, expected: Any, got: Any, rules: Rules, random: Any) -> Mismatch:
     """The first code of a block that differs: its scale, or an element."""
-    found = explain_long.first_difference(function, x, expected, got, rules)
+    found = explain_long.first_difference(function, x, expected, got, rules, random)
     lines = found.lines
     if found.case is None:
         fault = Mismatch(found.cause, [], found.hypothesis)

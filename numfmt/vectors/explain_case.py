@@ -34,6 +34,7 @@ class Case:
         rules: resolved.
         scales: of a dot in blocks, one a lane each.
         expected: the right code.
+        random: the random number of a stochastic rounding; 0 where none is known.
     """
 
     operation: str
@@ -43,6 +44,7 @@ class Case:
     rules: Resolved
     expected: int
     scales: tuple[tuple[Exact, ...], ...] = ()
+    random: int = 0
     _rounded: dict[object, int | None] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def exact(self) -> Exact | None:
@@ -71,7 +73,7 @@ class Case:
         if self.operation == "round_to_integral" and isinstance(value, Fraction) and abs(value) < 2**60:
             whole = INTEGER.exact(round_exactly(INTEGER, value, resolve(INTEGER, rules.rounding, None, None, None)))
             value = "-0" if value < 0 and whole == 0 else whole
-        return round_exactly(self.to, value, rules, 0 if rules.rounding.is_stochastic else None)
+        return round_exactly(self.to, value, rules, self.random if rules.rounding.is_stochastic else None)
 
     @cached_property
     def leaves_range(self) -> bool:
@@ -112,7 +114,9 @@ def _range(fmt: Format) -> tuple[Fraction, Fraction]:
     return fmt.min, fmt.max
 
 
-def case_of(function: Function, operands: Sequence[int], expected: int, rules: Rules) -> Case | None:
+def case_of(
+    function: Function, operands: Sequence[int], expected: int, rules: Rules, random: int = 0
+) -> Case | None:
     """The case of a scalar row; None where nothing is rounded."""
     to = function.to
     if function.operation == "to_integer":
@@ -122,7 +126,7 @@ def case_of(function: Function, operands: Sequence[int], expected: int, rules: R
     if to is None:
         return None
     values = tuple(real.value_of(code, fmt) for code, fmt in zip(operands, function.sources, strict=True))
-    return Case(function.operation, values, function.sources, to, resolved(to, rules), int(expected))
+    return Case(function.operation, values, function.sources, to, resolved(to, rules), int(expected), random=random)
 
 
 def resolved(to: Format, rules: Rules) -> Resolved:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .functions import Function, Rules
 
 
-def dot_case(function: Function, operands: Sequence[Any], expected: int, rules: Rules) -> Case:
+def dot_case(function: Function, operands: Sequence[Any], expected: int, rules: Rules, random: int = 0) -> Case:
     """The case of a dot product: both rows, and the scales of each lane."""
     rows = [[int(code) for code in np.atleast_1d(np.asarray(column, object)).tolist()] for column in operands]
     to = function.to
@@ -32,7 +32,7 @@ def dot_case(function: Function, operands: Sequence[Any], expected: int, rules: 
             each = [real.value_of(code, function.sources[i]) for code in rows[i]]
             scales.append(tuple(each[lane // size] for lane in range(function.size)))
     both, source = (*values[0], *values[1]), function.sources[0]
-    return Case("dot", both, (source,), to, resolved(to, rules), expected, tuple(scales))
+    return Case("dot", both, (source,), to, resolved(to, rules), expected, tuple(scales), random)
 
 
 class Difference(NamedTuple):
@@ -54,7 +54,9 @@ class Difference(NamedTuple):
     hypothesis: str = ""
 
 
-def first_difference(function: Function, x: Any, expected: Any, got: Any, rules: Rules) -> Difference:
+def first_difference(
+    function: Function, x: Any, expected: Any, got: Any, rules: Rules, random: Any = None
+) -> Difference:
     """Where a block's answer goes wrong first: scales come before elements."""
     block = function.block
     assert block is not None
@@ -82,6 +84,7 @@ def first_difference(function: Function, x: Any, expected: Any, got: Any, rules:
     case = Case(
         "div", (given, _times(scale, whole)), (binary32, binary32), block.element,
         resolved(block.element, _element_rules(function, rules)), right[place],
+        random=0 if random is None else int(random[element]),
     )  # fmt: skip
     where = f"{element}: {numbers[element]:#010x} = {_text(given)}, over the scale"
     return Difference(lines, where, case, right[place], wrong[place])

@@ -200,7 +200,7 @@ def _extreme(numpy_one: Callable[[Any, Any], Any], python_one: Callable[[int, in
     return extreme
 
 
-STRICT = SimpleNamespace(where=_strict_where, minimum=_extreme(np.minimum, min), maximum=_extreme(np.maximum, max))
+STRICT = SimpleNamespace(where=_strict_where, some=np.any, minimum=_extreme(np.minimum, min), maximum=_extreme(np.maximum, max))
 
 
 # ---- cases -----------------------------------------------------------------------------------------------------

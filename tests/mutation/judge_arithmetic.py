@@ -10,27 +10,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from spec import arithmetic as oracle
 from spec.names import get
+from tests.mutation import judge
 from tests.mutation.judge import ARITHMETIC, Case
 
 Array = np.ndarray[Any, Any]
 
 FLAGS = 40  # the first bit of the flags
-# Narrow and wide frames; no infinity, no -0, no zero, a hole in the grid, unsigned, one symbol for NaN and infinity.
+# Narrow and wide frames; no infinity, no -0, no zero, holes in the grid, unsigned, one symbol for NaN and infinity, no
+# exponent above zero; two's complement, sign and magnitude. A plus joins the formats of a first and the other operands.
 FORMATS = {
     "float16": 300, "e5m2": 100, "e4m3fn": 100, "float32": 150, "float64": 300, "e4m3fnuz": 80, "e8m0": 80, "dlfloat16": 80,
-    "binary8p3se": 80, "ue5m3": 60, "cfloat8_1_4_3": 60, "e2m1": 40, "q3.4": 100, "uint8": 60,
+    "binary8p3se": 80, "ue5m3": 60, "cfloat8_1_4_3": 60, "e2m1": 60, "float(e=4, m=3, subnormals=none)": 100, "e5m2b60": 80,
+    "float(e=6, m=28, subnormals=none)": 80, "e5m2+float32": 80, "float32+e5m2": 80, "q3.4": 100, "uint8": 60,
+    "fixed(bits=6, fraction=2, sign_magnitude=yes)": 100,
 }  # fmt: skip
-MODES = ("ties_to_even", "toward_negative", "to_odd", "away_from_zero")
+MODES = ("ties_to_even", "toward_negative", "to_odd", "away_from_zero", "toward_positive", "toward_zero")
 FIXED = ("add", "sub", "mul", "mac")
 COUNTS = {"add": 2, "sub": 2, "mul": 2, "mac": 3, "fma": 3, "div": 2, "sqrt": 1, "rem": 2, "convert": 1, "scale_b": 2,
           "log_b": 1, "round_to_integral": 1}  # fmt: skip
-TARGETS = {"float32": "float16", "float64": "float32", "e4m3fn": "float16", "e8m0": "e4m3fn", "float16": "e2m1"}
+TARGETS = {"float32": "float16", "float64": "float32", "e4m3fn": "float16", "e8m0": "e4m3fn", "float16": "e2m1",
+           "dlfloat16": "float32", "e5m2+float32": "float32", "float32+e5m2": "float64"}  # fmt: skip
+
+
+def spec_format(name: str) -> Any:
+    """The format of a name in FORMATS, as spec has it."""
+    found = judge.FORMATS.get(name, name)
+    return get(found) if isinstance(found, str) else found
+
+
+def sources(name: str, operation: str) -> list[str]:
+    """Names of the operands' formats."""
+    first, _, others = name.partition("+")
+    return [first, *[others or first] * (COUNTS[operation] - 1)][: 1 if operation == "scale_b" else 3]
 
 
 def cases(seed: int = 0) -> list[Case]:
@@ -42,15 +60,17 @@ def cases(seed: int = 0) -> list[Case]:
 def _calls(rng: np.random.Generator) -> Iterator[tuple[str, str, str | None, str, str, list[Array]]]:
     """Operation, format, result's format, rounding, tininess and operands."""
     for name, count in FORMATS.items():
-        fixed = name in ("q3.4", "uint8")
-        operations = FIXED if fixed else [op for op in COUNTS if op != "mac"]
-        for place, operation in enumerate(operations):
+        fixed = spec_format(name.partition("+")[0]).kind == "fixed"
+        own = FIXED if fixed else [op for op in COUNTS if op != "mac"]
+        for place, operation in enumerate(own):
+            if "+" in name and COUNTS[operation] == 1:
+                continue
             columns = operands(name, operation, count, rng)
-            modes = MODES if name == "float16" else (MODES[place % 4], MODES[(place + 1) % 4])
+            modes = MODES if name == "float16" else (MODES[place % 6], MODES[(place + 1) % 6])
+            to = TARGETS[name] if "+" in name else None
             for turn, rounding in enumerate(modes):
-                tininess = "before" if turn & 1 else "after"
-                yield operation, name, None, rounding, tininess, columns
-            if name in TARGETS and operation not in ("scale_b", "log_b"):
+                yield operation, name, to, rounding, "before" if turn & 1 else "after", columns
+            if name in TARGETS and to is None and operation not in ("scale_b", "log_b"):
                 yield operation, name, TARGETS[name], "ties_to_even", "after", columns
 
 
@@ -58,26 +78,29 @@ def _with_expectations(rng: np.random.Generator) -> Iterator[Case]:
     for operation, name, to, rounding, tininess, columns in _calls(rng):
         case = _case(operation, name, to, rounding, tininess, columns)
         signed = [c.view(np.int64) if operation == "scale_b" and i else c for i, c in enumerate(columns)]
-        rows = zip(*(column.tolist() for column in signed), strict=True)
+        formats = [spec_format(each) for each in sources(name, operation)]
+        target, exact = spec_format(to or name), operation == "round_to_integral"
         found = [
-            oracle.compute(operation, list(row), name, to, rounding=rounding, tininess=tininess) for row in rows
+            oracle.compute(operation, list(row), formats, target, rounding=rounding, tininess=tininess, exact=exact)
+            for row in zip(*(column.tolist() for column in signed), strict=True)
         ]
         codes, flags = (np.array(column, np.uint64).view(np.int64) for column in zip(*found, strict=True))
-        if get(to or name).bits <= FLAGS:
-            case = replace(case, expected=codes + (flags << FLAGS))
-            yield case
+        if target.bits <= FLAGS:
+            made = [replace(case, expected=codes + (flags << FLAGS))]
         else:
-            yield replace(case, expected=codes)
-            yield replace(case, kernel=f"{case.kernel} flags", expected=flags)
-        if rounding == "ties_to_even" and to is None:
-            yield _on_python(case if case.expected is not None else replace(case, expected=codes))
+            made = [replace(case, expected=codes), replace(case, kernel=f"{case.kernel} flags", expected=flags)]
+        yield from made
+        if rounding in ("ties_to_even", "toward_positive"):
+            yield _part(made[0], 5, "python")
+            yield _part(made[0], 3, "strict")
 
 
-def _on_python(case: Case) -> Case:
-    step = 5
-    cut = lambda array: array[::step].tolist()  # noqa: E731
+def _part(case: Case, step: int, engine: str) -> Case:
+    def cut(array: Any) -> Any:
+        return array[::step].tolist() if engine == "python" else array[::step]
+
     by = None if case.by is None else tuple(cut(column) for column in case.by)
-    return replace(case, engine="python", operands=cut(case.operands), expected=cut(case.expected), by=by)
+    return replace(case, engine=engine, operands=cut(case.operands), expected=cut(case.expected), by=by)
 
 
 def _case(operation: str, name: str, to: str | None, rounding: str, tininess: str, columns: list[Array]) -> Case:
@@ -95,27 +118,48 @@ def _case(operation: str, name: str, to: str | None, rounding: str, tininess: st
 
 def operands(name: str, operation: str, count: int, rng: np.random.Generator) -> list[Array]:
     """Codes that meet: specials with each other, neighbouring exponents, few and many digits, and any."""
-    fmt = get(name)
-    own = COUNTS[operation]
-    codes = _codes(fmt, count * 3, rng)
-    columns = [rng.choice(codes, count) for _ in range(own)]
-    special = _special(fmt)
-    some = special if special.size < 14 else rng.choice(special, 14, replace=False)
-    pairs = [np.array(c) for c in np.meshgrid(some, some)] if own > 1 else [special]
-    columns = [np.concatenate([c, (pairs[i % len(pairs)]).ravel()]) for i, c in enumerate(columns)]
-    if own == 3:
-        columns[2] = np.concatenate([columns[2][:count], rng.choice(special, columns[2].size - count)])
-    columns = [c.astype(np.uint64) for c in columns]
-    if operation in ("add", "sub", "fma") and getattr(fmt, "trailing_bits", 0):
-        near = columns[0] ^ rng.integers(0, 16, columns[0].size).astype(np.uint64)
-        if own == 2:
-            columns = [np.concatenate([c, e]) for c, e in zip(columns, (columns[0], near), strict=True)]
-        else:
-            columns = _cancelling(fmt, columns, rng)
+    formats = [spec_format(each) for each in sources(name, operation)]
+    fmt, own = formats[0], COUNTS[operation]
+    columns = [rng.choice(_codes(each, count * 3, rng), count) for each in formats]
+    pools = [_special(each) for each in formats]
+    pools = [pool if own == 1 or pool.size < 14 else rng.choice(pool, 14, replace=False) for pool in pools]
     if operation == "scale_b":
         span = 2 * fmt.bits + 40
-        columns[1] = rng.integers(-span, span + 1, columns[0].size).astype(np.int64).view(np.uint64)
-    return columns
+        columns.append(rng.integers(-span, span + 1, count))
+        pools.append(np.array([0, 1, 5000, 5]))
+    columns = _beside(columns, pools[:2] if own == 3 else pools, rng.choice(pools[-1], 14 * 14))
+    if own > 1 and operation != "scale_b":
+        columns = _beside(columns, [_kinds(each) for each in formats])
+        columns = _beside(columns, [_whole(each)[: 24 if own == 2 else 7] for each in formats])
+    if operation in ("add", "sub") and getattr(fmt, "trailing_bits", 0) and "+" not in name:
+        near = columns[0] ^ rng.integers(0, 16, columns[0].size).astype(np.uint64)
+        columns = [np.concatenate([columns[0]] * 2), np.concatenate([columns[1], near])]
+    if operation == "fma" and "+" not in name and getattr(fmt, "trailing_bits", 0):
+        columns = _cancelling(fmt, columns, rng)
+    above = [2**each.bits * rng.integers(0, 4) if each.bits < 60 else 0 for each in formats]  # bits that do not count
+    return [c + np.uint64(extra) for c, extra in zip(columns, [*above, 0], strict=False)]
+
+
+def _beside(columns: list[Array], pools: list[Array], last: Array | None = None) -> list[Array]:
+    """Rows, and below them all that pools can be combined to."""
+    grid = [axis.ravel() for axis in np.meshgrid(*pools)]
+    if len(grid) < len(columns):
+        assert last is not None
+        grid.append(np.resize(last, grid[0].size))
+    return [np.concatenate([c.astype(np.uint64), g.astype(np.uint64)]) for c, g in zip(columns, grid, strict=True)]
+
+
+def _kinds(fmt: Any) -> Array:
+    """Codes of a few kinds of values: zeros, one, infinities, NaNs, the ends."""
+    values = [0, "-0", 1, "inf", "-inf", "nan"]
+    found = {oracle.encode_flags(Fraction(v) if v in (0, 1) else v, fmt)[0] for v in values}
+    ieee = getattr(fmt, "nan", None) == "ieee"
+    return np.array(sorted(found | ({fmt.code(fmt.infinity_rank, False) + 1} if ieee else set())), np.uint64)
+
+
+def _whole(fmt: Any) -> Array:
+    """Codes of small integers, whose quotients are whole or meet in ties."""
+    return np.array([oracle.encode_flags(Fraction(n), fmt)[0] for n in (5, 2, 3, 1, 4, 6, 7, *range(8, 25))], np.uint64)
 
 
 def _cancelling(fmt: Any, columns: list[Array], rng: np.random.Generator) -> list[Array]:
@@ -123,7 +167,7 @@ def _cancelling(fmt: Any, columns: list[Array], rng: np.random.Generator) -> lis
     rows = zip(*(c.tolist() for c in columns), strict=True)
     made = []
     for a, b, _ in list(rows)[: 250 if fmt.bits > 8 else 60]:
-        code, _ = oracle.compute("mul", [a, b], fmt.name, rounding="toward_zero")
+        code, _ = oracle.compute("mul", [a, b], fmt, rounding="toward_zero")
         made.append((a, b, (code ^ 1 << fmt.bits - 1) + int(rng.integers(-2, 3)) & 2**fmt.bits - 1))
     extra = np.array(made, np.uint64)
     return [np.concatenate([c, extra[:, i]]) for i, c in enumerate(columns)]
@@ -171,10 +215,10 @@ def call_of(case: Case) -> Any:
 
     operation = case.kernel.removeprefix("arithmetic ").removesuffix(" flags")
     to, _, tininess = str(case.platform).rpartition(", ")
-    source, target = scalar_format(case.format), scalar_format(to)
-    sources = (source,) * (1 if operation == "scale_b" else COUNTS[operation])
+    target = scalar_format(to)
+    formats = tuple(scalar_format(each) for each in sources(case.format, operation))
     rules = resolve(target, case.rounding, None, None, None)
-    call = engine.Call(operation, sources, target, rules, None, tininess == "after", False)
+    call = engine.Call(operation, formats, target, rules, None, tininess == "after", operation == "round_to_integral")
     _, frame = call.frame()
     plan = call.plan(frame)
 
@@ -196,5 +240,5 @@ def sweeps() -> Iterator[Case]:
         for operation, name, to, rounding, tininess, columns in _calls(np.random.default_rng(seed)):
             case = _case(operation, name, to, rounding, tininess, columns)
             yield case
-            if get(to or name).bits > FLAGS:
+            if spec_format(to or name).bits > FLAGS:
                 yield replace(case, kernel=f"{case.kernel} flags")
