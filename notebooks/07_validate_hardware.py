@@ -143,7 +143,7 @@ reports = {}
 for bug in BUGS:
     reports[bug] = vectors.check(as_file(da, db, multiply(da, db, bug)), function, flags=False)
     ((cause, times),) = reports[bug].causes.most_common(1)
-    print(f"{bug:13} {reports[bug].mismatches:4} mismatches, {times} of them: {cause}")
+    print(f"{bug:13} {reports[bug].mismatches:4} mismatches; of the first {reports[bug].classified}, {times}: {cause}")
 
 # %% [markdown]
 # ## From the vector back to the rule
