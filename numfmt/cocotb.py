@@ -199,7 +199,8 @@ class Scoreboard:
                 continue
             flags = None if raised is None or answer.flags is None else int(raised[i])
             operands = [column[i] for column in columns]
-            self._note(before + i + 1, *self._explained(operands, wanted[i], got[i], flags, answer.flags))
+            found = self._explained(operands, answer.random, wanted[i], got[i], flags, answer.flags)
+            self._note(before + i + 1, *found)
 
     def _note(self, number: int, cause: str, lines: list[str]) -> None:
         """Count a wrong answer, and keep its explanation if it is among the first."""
@@ -210,12 +211,12 @@ class Scoreboard:
             report.explained.append("\n".join([f"answer {number}: {cause}", *(f"  {line}" for line in lines)]))
 
     def _explained(
-        self, operands: list[Any], wanted: Any, got: Any, flags: int | None, raised: int | None
+        self, operands: list[Any], random: int | None, wanted: Any, got: Any, flags: int | None, raised: int | None
     ) -> tuple[str, list[str]]:
         """The likely cause, and lines that show it."""
         from .vectors import explain
 
-        found = explain.explain(self.function, operands, wanted, got, flags, raised, self.rules)
+        found = explain.explain(self.function, operands, wanted, got, flags, raised, self.rules, random)
         return found.cause, list(found.lines)
 
     def _malformed(self, codes: list[int | None], flags: int | None, has_flags: bool) -> tuple[str, list[str]] | None:
