@@ -4,6 +4,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
 import numfmt as nf
 
@@ -81,6 +82,11 @@ def exactly(x):
         return "-0" if v == 0 and np.signbit(v) else Fraction(float(v))
 
     return [one(v) for v in x]
+
+
+def mostly_nightly(names, default):
+    """Parameters of which those in `default` are in the default run, the others in the nightly one."""
+    return [name if name in default else pytest.param(name, marks=pytest.mark.nightly) for name in names]
 
 
 def bits_of(x):

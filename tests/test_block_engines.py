@@ -11,6 +11,7 @@ from numfmt._core.parameters import BINARY32
 from numfmt.block_compiled import closed_form
 from numfmt.named_blocks import NAMED_BLOCKS
 from numfmt.scale_rules import steps_of
+from tests.support import mostly_nightly
 from tests.test_blocks import MX, RULES, adversarial
 
 numba = pytest.mark.skipif(compiled._module() is None, reason="Numba is not installed for this interpreter")
@@ -52,7 +53,7 @@ def operand(name, seed=0):
 
 
 @numba
-@pytest.mark.parametrize("name", [*NAMED_BLOCKS, *CUSTOM])
+@pytest.mark.parametrize("name", mostly_nightly([*NAMED_BLOCKS, *CUSTOM], NAMED_BLOCKS))
 def test_loops_equal_numpy(name):
     fmt = nf.get_format(name)
     x = operand(name)

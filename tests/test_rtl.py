@@ -15,6 +15,7 @@ import pytest
 
 from numfmt import vectors
 from spec import oracle
+from tests.support import mostly_nightly
 
 RTL = Path(__file__).resolve().parent / "rtl"
 
@@ -63,7 +64,6 @@ DOTS = {
     "mxfp8_e4m3_dot32": {"FP4": 0, "L": 32},
     "mxfp4_dot32": {"FP4": 1, "L": 32},
 }
-SLOW = [pytest.param(name, marks=pytest.mark.nightly) if name.endswith("32") else name for name in DOTS]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_dot_product_is_exact_and_rounded_once(simulate, tmp_path, function):
 # Vectors find the bugs, and the checker names them
 
 
-@pytest.mark.parametrize("function", [*MULTIPLIERS, *SLOW])
+@pytest.mark.parametrize("function", mostly_nightly([*MULTIPLIERS, *DOTS], MULTIPLIERS))
 def test_right_design_passes_directed_vectors_of_level_2(simulate, directed, tmp_path, function):
     out = answers(simulate, function, directed(function, 2), "NONE", tmp_path / "answers.txt")
     report = vectors.check(out, manifest=f"{directed(function, 2)}.json", nan="bits")
@@ -228,7 +228,7 @@ def test_planted_bug_of_the_multiplier_is_found_and_named(simulate, directed, tm
     is_found(simulate, directed, tmp_path, function, bug, cause)
 
 
-@pytest.mark.parametrize("function", SLOW)
+@pytest.mark.parametrize("function", mostly_nightly(DOTS, ["mxfp8_e4m3_dot8"]))
 @pytest.mark.parametrize(("bug", "cause"), DOT_BUGS.items())
 def test_planted_bug_of_the_dot_product_is_found_and_named(simulate, directed, tmp_path, function, bug, cause):
     if function.startswith("mxfp4") and bug == "DOUBLE_ROUNDING":
