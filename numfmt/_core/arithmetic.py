@@ -192,9 +192,8 @@ def _long_product(m, n, frame, *, xp):
 
 def multiply(a, b, frame, mode, *, xp):
     """a × b."""
-    top = frame.carrier.trailing
     high, low = _long_product(a.m, b.m, frame, xp=xp)
-    m = (high << 2) | (low >> top) | flag(low != 0, low, 1, xp=xp)
+    m = (high << 2) | flag(low != 0, low, 1, xp=xp)
     m, exponent = _carried(m, a.exponent + b.exponent, frame, xp=xp)
     infinite = a.infinite | b.infinite
     invalid = (infinite & (_is_zero(a) | _is_zero(b))) | a.signaling | b.signaling
@@ -254,7 +253,7 @@ def fma(a, b, c, frame, mode, *, xp):
     infinite = a.infinite | b.infinite
     negative = xp.where(infinite, a.negative ^ b.negative, xp.where(c.infinite, c.negative, negative))
     indefinite = infinite & (_is_zero(a) | _is_zero(b))
-    against = infinite & c.infinite & (opposite != 0) & ((a.nan | b.nan | c.nan) == 0)
+    against = infinite & c.infinite & (opposite != 0) & ((a.nan | b.nan) == 0)
     invalid = indefinite | against | a.signaling | b.signaling | c.signaling
     return _outcome(negative, exponent, m, infinite | c.infinite, a.nan | b.nan | c.nan, invalid, xp=xp)
 

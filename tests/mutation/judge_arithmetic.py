@@ -169,6 +169,10 @@ def _cancelling(fmt: Any, columns: list[Array], rng: np.random.Generator) -> lis
     for a, b, _ in list(rows)[: 250 if fmt.bits > 8 else 60]:
         code, _ = oracle.compute("mul", [a, b], fmt, rounding="toward_zero")
         made.append((a, b, (code ^ 1 << fmt.bits - 1) + int(rng.integers(-2, 3)) & 2**fmt.bits - 1))
+    one, t = oracle.encode_flags(Fraction(1), fmt)[0], fmt.trailing_bits
+    for k in range(t, min(2 * t + 12, one >> t)):  # (1 + ε)² ± 2^-k: the low words of both cancel, or borrow
+        small = oracle.encode_flags(Fraction(1, 2**k), fmt)[0]
+        made += [(one + 1, one + 1, small), (one + 1, one + 1, small ^ 1 << fmt.bits - 1)]
     extra = np.array(made, np.uint64)
     return [np.concatenate([c, extra[:, i]]) for i, c in enumerate(columns)]
 
