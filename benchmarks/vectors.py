@@ -18,7 +18,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from numfmt import vectors
+from numfmt.arithmetic import compute
 
 MODES = ("ties_to_even", "ties_to_away", "toward_zero", "toward_positive", "toward_negative", "to_odd")
 SYNTAXES = ("testfloat", "readmemh", "csv", "jsonl", "npz")
@@ -39,6 +42,7 @@ def tasks(size: int, threads: int | None, only: str) -> list[Task]:
     kinds = [syntax for syntax in SYNTAXES if only in syntax]
     for syntax in kinds:
         made += _pair(f"f16_add, random, {syntax}", "f16_add", syntax, threads, [None], style="random", count=1 << size)
+    made.append(_computed(threads))
     first = kinds[0] if kinds else "testfloat"
     made += _pair(f"e4m3fn_mul, exhaustive × {len(MODES)} modes, {first}", "e4m3fn_mul", first, threads, list(MODES),
                   style="exhaustive")  # fmt: skip
@@ -46,6 +50,18 @@ def tasks(size: int, threads: int | None, only: str) -> list[Task]:
                             ("mxfp4_encode32", 1 << (size - 7)), ("e4m3fn_dot32", 1 << (size - 7))):  # fmt: skip
         made += _pair(f"{function}, random, {first}", function, first, threads, [None], style="random", count=count)
     return made
+
+
+def _computed(threads: int | None) -> Task:
+    """All products of an 8-bit format in every mode, with flags: no file."""
+    a, b = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+
+    def run() -> None:
+        for mode in MODES:
+            compute("mul", [a, b], "e4m3fn", rounding=mode, threads=threads)
+
+    run()
+    return Task(f"e4m3fn_mul, exhaustive × {len(MODES)} modes: computed, with flags", run, len(MODES) * a.size)
 
 
 def _pair(

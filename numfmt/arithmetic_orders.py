@@ -7,44 +7,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import arithmetic_engine as engine
+from ._core import arithmetic as core
 from ._core.arithmetic import INVALID
-from .formats import FloatFormat, Subnormals
+from .arithmetic_plans import FRAMES, exact_frame, frame_name, layout_of
+from .engines import NUMPY
+from .formats import FloatFormat
 from .sources import code_dtype
 
 Array = npt.NDArray[Any]
 
 
 class _Codes:
-    """Codes of a format, taken apart: signed keys in the order of values, -0 below +0."""
+    """Codes of a format, read: signed keys in the order of values, -0 below +0."""
 
     def __init__(self, codes: Array, fmt: FloatFormat) -> None:
-        wide = fmt.bits > 64 or codes.dtype.kind == "O"
-        mask = 2**fmt.bits - 1
-        if wide:
-            codes = codes.astype(object) & mask
-            self.magnitude = codes & fmt.magnitude_mask
-            self.negative = (codes & fmt.sign_mask) != 0
+        name = frame_name((fmt,), fmt)
+        if name is None:
+            frame = exact_frame(max(64, fmt.precision))
+            patterns = codes.astype(object) & (2**fmt.bits - 1)
         else:
-            codes = codes.astype(np.uint64) & np.uint64(mask)
-            self.magnitude = (codes & np.uint64(fmt.magnitude_mask)).view(np.int64)
-            self.negative = (codes & np.uint64(fmt.sign_mask)) != 0
+            frame, patterns = FRAMES[name], engine.patterns_of(codes, fmt)
+        number: Any = core.read(patterns, layout_of(fmt), frame, xp=NUMPY)
         self.fmt = fmt
-        self.codes = codes.astype(code_dtype(fmt))
-        infinity = -1 if fmt.infinity_code is None else fmt.infinity_code
-        alone = (self.magnitude == 0) & self.negative
-        self.nan = (self.magnitude > fmt.max_code) & (self.magnitude != infinity)
-        if not fmt.has_negative_zero:
-            self.negative = self.negative & ~alone
-            self.nan = self.nan | (alone & (fmt.signed and fmt.exact(fmt.sign_mask) == "nan"))
-        if fmt.subnormals is Subnormals.NONE:
-            self.nan = self.nan | ((self.magnitude > 0) & (self.magnitude < fmt.min_code))
-        self.signaling = self.nan & (fmt.quiet_bit != 0) & ((self.magnitude & fmt.quiet_bit) == 0)
+        self.codes = (patterns & (2**fmt.bits - 1) if fmt.bits < 64 else patterns).astype(code_dtype(fmt))
+        self.magnitude = patterns & fmt.magnitude_mask
+        self.negative = np.asarray(number.negative != 0, bool)
+        self.nan, self.signaling, self.zero = number.nan, number.signaling, number.m == 0
         self.key = np.where(self.negative, ~self.magnitude, self.magnitude)
-
-    @property
-    def zero(self) -> Any:
-        """Where the value is ±0."""
-        return (self.magnitude == 0) & self.fmt.zero & ~self.nan
 
 
 def compared(name: str, operands: list[Array], fmt: FloatFormat) -> tuple[Array, Array]:

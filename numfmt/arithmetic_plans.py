@@ -9,7 +9,7 @@ from functools import lru_cache
 from ._core.arithmetic import INEXACT, INVALID, OVERFLOW, Frame, Layout, Raised
 from ._core.fixed import Grid
 from ._core.parameters import Carrier, Gap, Results, Round, Target
-from .carriers import signed
+from .carriers import floor_log2, signed
 from .formats import FixedFormat, FloatFormat, Subnormals
 from .plans import fixed_grid, float_target, gap_of, results_of, round_parameters
 from .rounding import Overflow
@@ -124,19 +124,14 @@ def _raised(to: FloatFormat, rules: Rules, negative: int, after: bool) -> Raised
     infinity = INVALID
     if to.takes_infinity:
         infinity = OVERFLOW | INEXACT if rules.overflow is Overflow.SATURATE else 0
-    exponent = _floor_log2(to.min_normal)
+    exponent = floor_log2(to.min_normal)
     return Raised(
         infinity=infinity,
         negative_infinity=infinity if to.min < 0 else INVALID,
         nan=0 if to.has_nan else INVALID,
         refused=INVALID if to.exact(negative) == "nan" else OVERFLOW | INEXACT,
-        emax=_floor_log2(to.max),
+        emax=floor_log2(to.max),
         tiny_exponent=exponent,
         tiny_significand=int(to.min_normal / Fraction(2) ** (exponent - to.trailing_bits)),
         after=int(after),
     )
-
-
-def _floor_log2(x: Fraction) -> int:
-    exponent = x.numerator.bit_length() - x.denominator.bit_length()
-    return exponent - (x < Fraction(2) ** exponent)

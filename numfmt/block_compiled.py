@@ -12,12 +12,13 @@ import numpy.typing as npt
 from ._core.parameters import BINARY32, BINARY64
 from .block_layout import Layout, Task
 from .blocks import BlockFormat, precision
+from .carriers import floor_log2
 from .compiled import block_loop, parameter_vector
 from .formats import FixedFormat, FloatFormat
 from .named_rules import nvfp4_encode_scale
 from .plans import Plan, encode_plan, quantize_plan, resolve
 from .rounding import Overflow, Rounding
-from .scale_rules import Params, Steps, emax_of, scale_dtype, step_params, steps_of
+from .scale_rules import Params, Steps, scale_dtype, step_params, steps_of
 from .sources import decode_table, quantum_exponent
 from .specials import Rules
 
@@ -284,11 +285,11 @@ def _fast_shifts(fmt: BlockFormat, in_carrier: bool) -> tuple[int, int]:
     assert isinstance(element, FloatFormat | FixedFormat)
     lowest = 1 - BINARY32.bias
     if isinstance(element, FixedFormat):
-        top = emax_of(max(element.max, -element.min))
+        top = floor_log2(max(element.max, -element.min))
         return lowest - BINARY32.trailing - quantum_exponent(element, 0), BINARY32.bias - top
     if not in_carrier:
         return lowest - element.emin, 2 * BINARY32.bias
-    return lowest - emax_of(element.min_positive), BINARY32.bias - element.emax
+    return lowest - floor_log2(element.min_positive), BINARY32.bias - element.emax
 
 
 def _shifts_alike(fmt: BlockFormat, rules: Rules, numbers_only: bool) -> bool:

@@ -28,13 +28,17 @@ def pattern(value: Exact, carrier: Carrier) -> int:
     raise TypeError(value)
 
 
+def floor_log2(value: Fraction) -> int:
+    """The exponent of a positive number: that of its leading binary digit."""
+    exponent = value.numerator.bit_length() - value.denominator.bit_length()
+    return exponent - (value < Fraction(2) ** exponent)
+
+
 def magnitude_pattern(value: Fraction, carrier: Carrier) -> int:
     """Largest finite carrier code whose value is at most `value` ≥ 0."""
     if value == 0:
         return 0
-    exponent = value.numerator.bit_length() - value.denominator.bit_length()
-    exponent -= value < Fraction(2) ** exponent
-    field = max(exponent + carrier.bias, 1)
+    field = max(floor_log2(value) + carrier.bias, 1)
     quantum = Fraction(2) ** (field - carrier.bias - carrier.trailing)
     return min(((field - 1) << carrier.trailing) + value // quantum, carrier.infinity - 1)
 

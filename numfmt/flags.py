@@ -1,4 +1,4 @@
-"""IEEE exception flags of an encoding, from what rounding without the range's ends would give.
+"""IEEE exception flags of an encoding.
 
 16 invalid   8 division by zero   4 overflow   2 underflow   1 inexact     (TestFloat, RISC-V fflags)
 """
@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import engines
+from . import arithmetic_engine, engines
+from ._core.arithmetic import INEXACT, INVALID, OVERFLOW
 from ._core.parameters import BINARY64, Carrier
 from .carriers import BINARY256, holds, magnitude_pattern
-from .formats import CodebookFormat, FixedFormat, FloatFormat, Format, Specials
+from .formats import CodebookFormat, FixedFormat, FloatFormat, Format
+from .named import scalar_format
 from .plans import Plan, quantize_plan
 from .rounding import Overflow, Rule
 from .scheduler import RandomSource, over_chunks
-from .sources import Operand
+from .sources import Operand, code_dtype
 from .specials import Rules
 
-INVALID, OVERFLOW, UNDERFLOW, INEXACT = 16, 4, 2, 1
 CHUNK = 1 << 14
 
 
@@ -39,19 +40,33 @@ def exception_flags(
     """
     if tininess not in ("after", "before"):
         raise ValueError(f"tininess {tininess!r} is given; it is 'after' or 'before' rounding")
-    wide = not (holds(BINARY64, fmt) and operand.carrier is not BINARY256 and _plan(fmt, rules, BINARY64) is not None)
+    wide = operand.carrier is BINARY256 or not (isinstance(fmt, FloatFormat) or holds(BINARY64, fmt))
+    if not wide and not isinstance(fmt, FloatFormat):
+        wide = _plan(fmt, rules, BINARY64) is None
     carrier = BINARY256 if wide else BINARY64
     out = np.empty(operand.array.shape, np.uint8)
     flat = out.reshape(-1)
     x = operand.array.reshape(-1) if operand.array.flags.c_contiguous else operand.array.flat
+    of_part = _of_float if isinstance(fmt, FloatFormat) else _of_others
 
     def work(start: int, stop: int) -> None:
         part = x[start:stop]
         numbers = None if random is None else random.numbers(start, stop)
-        flat[start:stop] = _flags(operand, part, fmt, rules, carrier, numbers, tininess == "after")
+        flags = of_part(operand.patterns(part, carrier), fmt, rules, carrier, numbers, tininess)
+        flat[start:stop] = np.where(_signaling(operand, part), INVALID, flags)
 
     over_chunks(work, out.size, CHUNK, 1)
     return out
+
+
+def _of_float(patterns: Any, fmt: Any, rules: Rules, carrier: Carrier, numbers: Any, tininess: str) -> Any:
+    """Flags of conversions between floats: arithmetic on the carrier's format raises them."""
+    source = scalar_format(f"binary{carrier.bits}")
+    assert isinstance(source, FloatFormat)
+    call = arithmetic_engine.Call("convert", (source,), fmt, rules, None, tininess == "after", False)
+    codes = patterns.view(code_dtype(source)) if carrier is BINARY64 else _objects(patterns)
+    random = None if numbers is None else RandomSource(None, numbers, rules.random_bit_count)
+    return arithmetic_engine.run(call, [codes], random, 1)[1]
 
 
 @lru_cache(maxsize=1024)
@@ -62,19 +77,11 @@ def _plan(fmt: Format, rules: Rules, carrier: Carrier) -> Plan | None:
 
 @lru_cache(maxsize=1024)
 def _unbounded(fmt: Format, rules: Rules, carrier: Carrier) -> Plan | None:
-    """Rounding to the format's precision (quantum, in fixed point) without its range; None for codebooks."""
+    """Rounding to a fixed-point format's quantum without its range; None for codebooks."""
+    if not isinstance(fmt, FixedFormat):
+        return None
     rules = rules._replace(rule=Rule(), overflow=Overflow.SATURATE, wrap_bits=0)
-    match fmt:
-        case FloatFormat():
-            # An even change of bias keeps the parity of codes, which decides ties where p = 1.
-            bits = 1 + 20 + fmt.trailing_bits
-            return quantize_plan(
-                FloatFormat(bits, fmt.precision, fmt.bias + 2**18, specials=Specials.FINITE), rules, carrier
-            )
-        case FixedFormat():
-            return quantize_plan(FixedFormat(fmt.bits + 3, fmt.fraction_bits), rules, carrier)
-        case _:
-            return None
+    return quantize_plan(FixedFormat(fmt.bits + 3, fmt.fraction_bits), rules, carrier)
 
 
 def _rounded(plan: Plan, patterns: Any, numbers: Any, carrier: Carrier) -> Any:
@@ -92,20 +99,14 @@ def _objects(numbers: list[int]) -> npt.NDArray[Any]:
     return out
 
 
-def _flags(
-    operand: Operand, part: Any, fmt: Format, rules: Rules, carrier: Carrier, numbers: Any, after: bool
-) -> npt.NDArray[np.uint8]:
-    """Flags of a flat part of the operand."""
-    patterns = operand.patterns(part, carrier)
+def _of_others(patterns: Any, fmt: Format, rules: Rules, carrier: Carrier, numbers: Any, tininess: str) -> Any:
+    """Flags of conversions to fixed point and codebooks: the operand against what it becomes, and the ends."""
     plan = _plan(fmt, rules, carrier)
     assert plan is not None
     result = _rounded(plan, patterns, numbers, carrier)
     bits = patterns if carrier is BINARY64 else _objects(patterns)
     magnitude = bits & carrier.magnitude_mask
-    sign = (bits >> carrier.sign_shift) & 1 != 0
-    if isinstance(fmt, FloatFormat) and rules.rule.absolute:
-        sign = sign & False
-    negative = sign & (magnitude != 0)
+    negative = ((bits >> carrier.sign_shift) & 1 != 0) & (magnitude != 0)
     same_sign = ((result >> carrier.sign_shift) & 1 != 0) == negative
     changed = ((result & carrier.magnitude_mask) != magnitude) | ~(same_sign | (magnitude == 0))
     flags = np.where(changed, INEXACT, 0)
@@ -115,54 +116,22 @@ def _flags(
     if unbounded is not None:
         reached = _rounded(unbounded, patterns, numbers, carrier) & carrier.magnitude_mask
     largest, least = magnitude_pattern(fmt.max, carrier), magnitude_pattern(abs(fmt.min), carrier)
-    match fmt:
-        case FloatFormat():
-            tiny = (magnitude != 0) & ((reached if after else magnitude) < magnitude_pattern(fmt.min_normal, carrier))
-            flags = np.where(changed & tiny, UNDERFLOW | INEXACT, flags)
-            flags = np.where(reached > largest, OVERFLOW | INEXACT, flags)
-            if not fmt.signed:
-                is_nan = (result & carrier.magnitude_mask) > carrier.infinity
-                refused = np.where(is_nan, INVALID, OVERFLOW | INEXACT)
-                flags = np.where(negative & _reaches_below_zero(fmt, rules, patterns, numbers, carrier), refused, flags)
-        case FixedFormat():
-            if rules.overflow is Overflow.SYMMETRIC:
-                least = largest
-            flags = np.where(reached > np.where(negative, least, largest), INVALID, flags)
-        case CodebookFormat():
-            value = np.where(negative, -magnitude, magnitude)
-            low = least if fmt.min >= 0 else -least
-            high = largest if fmt.max >= 0 else -largest
-            flags = np.where((value < low) | (value > high), OVERFLOW | INEXACT, flags)
-    return _with_specials(flags, operand, part, magnitude, sign, fmt, rules, carrier).astype(np.uint8)
-
-
-def _reaches_below_zero(fmt: FloatFormat, rules: Rules, patterns: Any, numbers: Any, carrier: Carrier) -> Any:
-    """Where a negative operand of an unsigned format does not round to zero."""
-    if not fmt.zero:
-        return True
-    signed = FloatFormat(fmt.bits + 1, fmt.precision, fmt.bias, True, Specials.FINITE, fmt.subnormals)
-    plan = quantize_plan(signed, rules._replace(rule=Rule(), overflow=Overflow.SATURATE), carrier)
-    assert plan is not None
-    return (_rounded(plan, patterns, numbers, carrier) & carrier.magnitude_mask) != 0
-
-
-def _with_specials(
-    flags: Any, operand: Operand, part: Any, magnitude: Any, sign: Any, fmt: Format, rules: Rules, carrier: Carrier
-) -> Any:
-    """`flags`, but for infinite and NaN operands what those raise."""
-    takes = isinstance(fmt, FloatFormat) and fmt.takes_infinity
-    taken = (OVERFLOW | INEXACT if rules.overflow is Overflow.SATURATE else 0) if takes else INVALID
-    infinite = np.where(sign & (fmt.min >= 0), INVALID, taken)
-    nan = np.where(_signaling(operand, part), INVALID, 0 if fmt.has_nan else INVALID)
-    flags = np.where(magnitude == carrier.infinity, infinite, flags)
-    return np.where(magnitude > carrier.infinity, nan, flags)
+    if isinstance(fmt, CodebookFormat):
+        value = np.where(negative, -magnitude, magnitude)
+        low = least if fmt.min >= 0 else -least
+        high = largest if fmt.max >= 0 else -largest
+        flags = np.where((value < low) | (value > high), OVERFLOW | INEXACT, flags)
+    else:
+        if rules.overflow is Overflow.SYMMETRIC:
+            least = largest
+        flags = np.where(reached > np.where(negative, least, largest), INVALID, flags)
+    return np.where(magnitude >= carrier.infinity, INVALID, flags)
 
 
 def _signaling(operand: Operand, part: Any) -> Any:
     """Where elements are signalling NaNs: IEEE 754 formats only, the quiet bit clear."""
     fmt = operand.format
-    if not isinstance(fmt, FloatFormat) or fmt.specials is not Specials.IEEE:
+    if not isinstance(fmt, FloatFormat) or not fmt.quiet_bit:
         return np.zeros(part.size, bool)
     codes = operand.codes(part).astype(object)
-    quiet = codes & (1 << (fmt.trailing_bits - 1))
-    return ((codes & fmt.magnitude_mask) > fmt.max_code + 1) & (quiet == 0)
+    return ((codes & fmt.magnitude_mask) > fmt.max_code + 1) & ((codes & fmt.quiet_bit) == 0)

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ._core.parameters import BINARY32
-from .carriers import value_of
+from .carriers import floor_log2, value_of
 from .formats import CodebookFormat, FloatFormat
 from .rounding import Rounding
-from .scale_rules import Bound, NumPyFloats, ScaleRule, Scales, emax, emax_of, fraction_bits_at_max, scale_code
+from .scale_rules import Bound, NumPyFloats, ScaleRule, Scales, emax, fraction_bits_at_max, scale_code
 
 if TYPE_CHECKING:
     from .blocks import BlockFormat
@@ -86,7 +86,7 @@ def _deepgemm(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> 
 
 
 def _microxcaling(fmt: BlockFormat, below: Fraction, scale: Fraction, rank: int) -> Bound:
-    return _log2_reaches(emax_of(scale) + emax(fmt.element)), True
+    return _log2_reaches(floor_log2(scale) + emax(fmt.element)), True
 
 
 def _log2_reaches(k: int) -> Fraction:
@@ -96,7 +96,7 @@ def _log2_reaches(k: int) -> Fraction:
     """
     if k == 0:
         return Fraction(1)
-    quantum = emax_of(Fraction(abs(k))) - 23
+    quantum = floor_log2(Fraction(abs(k))) - 23
     if k > 0 and k & (k - 1) == 0:
         quantum -= 1  # just below a power of two the quanta are half as wide
     delta = -expm1(-(2.0 ** (quantum - 1)) * log(2))

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from . import engines
 from ._core.parameters import BINARY64, Carrier
-from .carriers import magnitude_pattern, pattern, value_of
+from .carriers import floor_log2, magnitude_pattern, pattern, value_of
 from .formats import FixedFormat, FloatFormat, Format
 from .plans import encode_plan, resolve
 from .rounding import Overflow, Rounding
@@ -135,10 +135,7 @@ class Coded(NamedTuple):
 
 def emax(fmt: Format) -> int:
     """Exponent of the largest magnitude: floor(log2(max))."""
-    largest = fmt.max
-    return largest.numerator.bit_length() - largest.denominator.bit_length() - (
-        largest < Fraction(2) ** (largest.numerator.bit_length() - largest.denominator.bit_length())
-    )
+    return floor_log2(fmt.max)
 
 
 def fraction_bits_at_max(fmt: Format) -> int:
@@ -200,7 +197,7 @@ def steps_of(fmt: BlockFormat, carrier: Carrier) -> Steps | None:
     codes += [largest if nan is None else nan] * (2**depth - len(codes))
     exponents = None
     if fmt.has_power_of_two_scales:
-        powers = [emax_of(v) if v else 0 for v in values]
+        powers = [floor_log2(v) if v else 0 for v in values]
         exponents = np.array(powers + [powers[-1]] * (2**depth - len(powers)), np.int32)
     return Steps(
         depth, thresholds, np.array(codes, np.int64), exponents,
@@ -218,12 +215,6 @@ def _projects(rule: ScaleRule) -> bool:
     return rule.name in ("project", "absmax", "p3109")
 
 
-def emax_of(value: Fraction) -> int:
-    """floor(log2(value))."""
-    e = value.numerator.bit_length() - value.denominator.bit_length()
-    return e - (value < Fraction(2) ** e)
-
-
 def nan_scale(scale: Format) -> int | None:
     """The code of a scale format's NaN, None where there is none."""
     return scale.nan_code if isinstance(scale, FloatFormat) else None
@@ -234,7 +225,7 @@ def _step_scales(fmt: BlockFormat) -> list[Fraction] | None:
     """The scales that a step rule may give, ascending; None where a quotient is encoded instead."""
     scale, rule = fmt.scale_value_format, fmt.scale_rule
     if rule.powers_of_two:
-        least, most = emax_of(scale.min_positive), emax_of(scale.max)
+        least, most = floor_log2(scale.min_positive), floor_log2(scale.max)
         return [Fraction(0)] * _has_zero(scale) + [Fraction(2) ** k for k in range(least, most + 1)]
     if scale.bits > 9:
         return None

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from . import engines
 from ._core.fixed import Grid
 from ._core.parameters import BINARY32, BINARY64, Carrier, Source
-from .carriers import BINARY256, holds, pattern, signed
+from .carriers import BINARY256, floor_log2, holds, pattern, signed
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Format, Subnormals
 from .named import scalar_format
 from .plans import fixed_grid, source_plan
@@ -154,12 +154,6 @@ def quantum_exponent(fmt: FloatFormat | FixedFormat, exponent: int) -> int:
     return fmt.emin - fmt.trailing_bits - (fmt.subnormals is Subnormals.SHIFTED)
 
 
-def _exponent(value: Fraction) -> int:
-    """floor(log2(value))."""
-    e = value.numerator.bit_length() - value.denominator.bit_length()
-    return e - (value < Fraction(2) ** e)
-
-
 @lru_cache(maxsize=4096)
 def results_exact(source: FloatFormat | FixedFormat, fmt: Format, result: FloatFormat) -> bool:
     """Whether every value that rounding a `source` value to `fmt` can give, in any mode, is a value of `result`."""
@@ -181,7 +175,7 @@ def results_exact(source: FloatFormat | FixedFormat, fmt: Format, result: FloatF
         return False
     if source.min_positive < fmt.min_positive and not _in(fmt.min_positive, result, carrier):
         return False
-    for e in range(_exponent(source.min_positive), min(_exponent(largest), _exponent(fmt.max)) + 1):
+    for e in range(floor_log2(source.min_positive), min(floor_log2(largest), floor_log2(fmt.max)) + 1):
         grid = max(quantum_exponent(fmt, e), quantum_exponent(source, e))
         last = min(largest, Fraction(2) ** (e + 1) - Fraction(2) ** quantum_exponent(source, e))
         top = min(-(-last // Fraction(2) ** grid) * Fraction(2) ** grid, fmt.max)  # the last operand, rounded up
@@ -200,7 +194,7 @@ def _in(value: Fraction, fmt: FloatFormat, carrier: Carrier) -> bool:
         return False
     if value == 0:
         return fmt.zero
-    return value / Fraction(2) ** quantum_exponent(fmt, _exponent(abs(value))) % 1 == 0
+    return value / Fraction(2) ** quantum_exponent(fmt, floor_log2(abs(value))) % 1 == 0
 
 
 @lru_cache(maxsize=4096)

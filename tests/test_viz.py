@@ -17,10 +17,11 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import to_rgb  # noqa: E402
 
 from numfmt import viz  # noqa: E402
+from numfmt.carriers import floor_log2  # noqa: E402
 from numfmt.named import NAMED  # noqa: E402
 from numfmt.viz.layout import derivation  # noqa: E402
 from numfmt.viz.style import spread  # noqa: E402
-from numfmt.viz.values import exponent, number_text  # noqa: E402
+from numfmt.viz.values import number_text  # noqa: E402
 from tests.support import drawn  # noqa: E402
 
 SMALL = [
@@ -345,4 +346,4 @@ def test_numbers_as_text(value, text):
 def test_exponent_is_exact_beside_powers_of_two():
     for e in (-300, -1, 0, 1, 300):
         power, least = Fraction(2) ** e, Fraction(2) ** -2000
-        assert [exponent(power - least), exponent(power), exponent(power + least)] == [e - 1, e, e]
+        assert [floor_log2(power - least), floor_log2(power), floor_log2(power + least)] == [e - 1, e, e]

@@ -13,7 +13,7 @@ rounded sums: proved algorithms using rounding to odd" (IEEE TC 57(4), 2008).
 from typing import NamedTuple
 
 from . import fixed
-from .float import ends, normalize, pick, round_number
+from .float import ends, normalize, pick, refused, round_number, split
 from .gapped import fill_gap
 from .parameters import Carrier
 from .rounding import round_away, round_away_random
@@ -88,15 +88,8 @@ class Outcome(NamedTuple):
 def read(code, layout, frame, *, xp):
     """The `Number` that codes of a format name."""
     carrier = frame.carrier
-    code = code & layout.mask
-    negative = (code >> layout.sign_shift) & 1
-    magnitude = code & layout.magnitude_mask
-    field = magnitude >> layout.trailing
-    fraction = magnitude & ((1 << layout.trailing) - 1)
-    lowest = (field == 0) & (layout.subnormal != 0)
-    m = xp.where(lowest, fraction, fraction + (1 << layout.trailing)) << (carrier.trailing - layout.trailing)
-    exponent = xp.where(lowest, field * 0 + (1 - layout.shifted), field) - layout.bias
-    m, exponent = normalize(m, exponent, carrier, xp=xp)
+    negative, magnitude, field, m, empty = split(code, carrier, layout, xp=xp)
+    m, exponent = normalize(m, field - layout.bias, carrier, xp=xp)
     infinite = magnitude == layout.infinity
     zero = (magnitude == 0) & (layout.zero != 0)
     sign_alone = zero & (negative != 0)
@@ -104,8 +97,7 @@ def read(code, layout, frame, *, xp):
     m = xp.where(zero, m * 0, m)
     m = xp.where(missing, m + carrier.hidden, m)  # no operation takes a NaN for a zero
     exponent = xp.where(m == 0, m - FAR, exponent)
-    nan = missing | (magnitude > layout.largest) & (magnitude != layout.infinity)
-    nan = nan | ((field == 0) & (fraction != 0) & (layout.unused != 0))
+    nan = missing | empty | ((magnitude > layout.largest) & (magnitude != layout.infinity))
     negative = xp.where(sign_alone & (layout.negative_zero == 0), negative * 0, negative)
     signaling = nan & (layout.quiet != 0) & ((magnitude & layout.quiet) == 0)
     return Number(negative, exponent, m, infinite, nan, signaling)
@@ -113,10 +105,7 @@ def read(code, layout, frame, *, xp):
 
 def read_fixed(code, grid, frame, *, xp):
     """The same of fixed-point codes."""
-    code = code & grid.mask
-    negative = (code >> (grid.width - 1)) & grid.signed
-    complement = xp.where(negative != 0, -(code | ~grid.mask), code)
-    m = xp.where(grid.sign_magnitude != 0, code & (grid.mask >> 1), complement)
+    negative, m = fixed.split(code, grid, xp=xp)
     m, exponent = normalize(m, m * 0 + grid.field, frame.carrier, xp=xp)
     never = m != m
     return Number(negative, exponent, m, never, never, never)
@@ -351,7 +340,7 @@ def logarithm(a, frame, *, xp):
     below = a.exponent < 0
     size = xp.where(below, -a.exponent, a.exponent)
     m, place = normalize(size, a.m * 0 + frame.carrier.trailing, frame.carrier, xp=xp)
-    negative = flag((below | zero) & (a.infinite == 0), a.m, 1, xp=xp)
+    negative = flag(below & (a.infinite == 0), a.m, 1, xp=xp)
     out = _outcome(negative, place, m, a.infinite | zero, a.nan, a.signaling, xp=xp)
     return _raising(out, zero, DIVISION_BY_ZERO, xp=xp)
 
@@ -379,9 +368,8 @@ def deliver(outcome, random, frame, target, gap, results, mode, raised, general,
         code, between = fill_gap(code, negative, field, m, drop, random, carrier, target, gap, mode, xp=xp)
         inexact = inexact | between
     if general:
-        inexact = inexact | ((code < 0) | (m == 0)) & (target.zeroless != 0)
+        inexact = inexact | (code < 0)  # below the least value of a format without zero
         code = xp.maximum(code, 0)
-    inexact = inexact | beyond
     result = ends(negative, m, code, target, results, general, xp=xp)
     over = code > target.largest
     tiny = _is_tiny(negative, field, m, random, frame, target, mode, raised, xp=xp)
@@ -389,8 +377,7 @@ def deliver(outcome, random, frame, target, gap, results, mode, raised, general,
     flags = xp.where(over, m * 0 + (OVERFLOW | INEXACT), flags)
     if general:
         zero = xp.where(target.zeroless != 0, m, code)
-        refused = (negative != 0) & (target.unsigned != 0) & (zero != 0)
-        flags = xp.where(refused, m * 0 + raised.refused, flags)
+        flags = xp.where(refused(negative, zero, target), m * 0 + raised.refused, flags)
 
     result = xp.where(outcome.infinite, pick(negative, results.negative_infinity, results.infinity), result)
     flags = xp.where(outcome.infinite, pick(negative, raised.negative_infinity, raised.infinity), flags)
@@ -402,7 +389,7 @@ def deliver(outcome, random, frame, target, gap, results, mode, raised, general,
 def _is_tiny(negative, field, m, random, frame, target, mode, raised, *, xp):
     """Whether a result, rounded as if there were no least exponent or not rounded, lies below the smallest normal."""
     carrier = frame.carrier
-    near = xp.minimum(xp.maximum(field, raised.tiny_exponent - 2), raised.tiny_exponent + 1) - raised.tiny_exponent
+    near = xp.maximum(field, raised.tiny_exponent - 2) - raised.tiny_exponent
     drop = m * 0 + (carrier.trailing - target.trailing)
     s = m >> drop
     if random is None:
@@ -416,9 +403,7 @@ def _is_tiny(negative, field, m, random, frame, target, mode, raised, *, xp):
 
 def deliver_fixed(outcome, random, frame, grid, results, mode, *, xp):
     """Codes of a fixed-point format, and flags, for exact results."""
-    m = outcome.m
-    field = xp.where(m == 0, m * 0 + grid.field, outcome.exponent)
     code, dropped, over = fixed.round_number(
-        outcome.negative, field, m, random, frame.carrier, grid, results, mode, xp=xp
+        outcome.negative, outcome.exponent, outcome.m, random, frame.carrier, grid, results, mode, xp=xp
     )
-    return code, xp.where(over, m * 0 + INVALID, flag(dropped, m, INEXACT, xp=xp))
+    return code, xp.where(over, code * 0 + INVALID, flag(dropped, code, INEXACT, xp=xp))

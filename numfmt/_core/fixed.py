@@ -65,9 +65,14 @@ def round_number(negative, field, m, random, carrier, grid, results, mode, *, xp
 
 def decode(code, carrier, grid, *, xp):
     """Carrier patterns of a fixed-point format's codes, exactly; magnitudes fit the carrier's significand."""
+    negative, m = split(code, grid, xp=xp)
+    packed = xp.where(m == 0, m, pack(m, m * 0 + grid.field, carrier, xp=xp))
+    return packed | (-negative << carrier.sign_shift)
+
+
+def split(code, grid, *, xp):
+    """Sign and magnitude, in units of the format, of its codes."""
     code = code & grid.mask
     negative = (code >> (grid.width - 1)) & grid.signed
     complement = xp.where(negative != 0, -(code | ~grid.mask), code)
-    m = xp.where(grid.sign_magnitude != 0, code & (grid.mask >> 1), complement)
-    packed = xp.where(m == 0, m, pack(m, m * 0 + grid.field, carrier, xp=xp))
-    return packed | (-negative << carrier.sign_shift)
+    return negative, xp.where(grid.sign_magnitude != 0, code & (grid.mask >> 1), complement)

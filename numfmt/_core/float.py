@@ -115,9 +115,13 @@ def ends(negative, magnitude, packed, target, results, general, *, xp):
     result = xp.where(zero == 0, pick(negative, results.negative_zero, results.zero), result)
     result = xp.where(packed > target.largest, pick(negative, results.negative_overflow, results.overflow), result)
     if general:
-        refused = ((negative & target.unsigned) != 0) & (zero != 0)
-        result = xp.where(refused, packed * 0 + target.negative, result)
+        result = xp.where(refused(negative, zero, target), packed * 0 + target.negative, result)
     return result
+
+
+def refused(negative, result, target):
+    """Where a result, 0 if it rounds to zero, has a sign that its format lacks."""
+    return ((negative & target.unsigned) != 0) & (result != 0)
 
 
 def encode(bits, random, carrier, target, results, mode, general, *, xp):
@@ -164,6 +168,20 @@ def decode(code, carrier, source, *, xp):
 
     References: IEEE 754-2019 §3.4; P3109 Interim Report v4.0 §4.7.2.
     """
+    negative, magnitude, field, m, empty = split(code, carrier, source, xp=xp)
+    packed = pack(m, field + source.rebias, carrier, xp=xp) | (-negative << carrier.sign_shift)
+    packed = xp.where(magnitude == 0, pick(negative, source.negative_zero, source.zero), packed)
+    if_infinite = carrier.infinity | (-negative << carrier.sign_shift)
+    other = xp.where(magnitude == source.infinity, if_infinite, magnitude * 0 + source.nan)
+    return xp.where((magnitude > source.largest) | empty, other, packed)
+
+
+def split(code, carrier, source, *, xp):
+    """Codes of a format taken apart: sign, magnitude code, exponent field, significand, whether a code is unused.
+
+    Args:
+        source: how the codes read: a tuple with the fields of `Source` up to `trailing`, and its claims about field 0.
+    """
     code = code & source.mask
     negative = (code >> source.sign_shift) & 1
     magnitude = code & source.magnitude_mask
@@ -171,11 +189,5 @@ def decode(code, carrier, source, *, xp):
     fraction = magnitude & ((1 << source.trailing) - 1)
     subnormal = (field == 0) & (source.subnormal != 0)
     m = xp.where(subnormal, fraction, fraction + (1 << source.trailing)) << (carrier.trailing - source.trailing)
-    field_of_code = field
-    field = xp.where(subnormal, magnitude * 0 + (1 - source.shifted), field) + source.rebias
-    packed = pack(m, field, carrier, xp=xp) | (-negative << carrier.sign_shift)
-    packed = xp.where(magnitude == 0, pick(negative, source.negative_zero, source.zero), packed)
-    if_infinite = carrier.infinity | (-negative << carrier.sign_shift)
-    other = xp.where(magnitude == source.infinity, if_infinite, magnitude * 0 + source.nan)
-    empty = (field_of_code == 0) & (fraction != 0) & (source.unused != 0)
-    return xp.where((magnitude > source.largest) | empty, other, packed)
+    empty = (field == 0) & (fraction != 0) & (source.unused != 0)
+    return negative, magnitude, xp.where(subnormal, magnitude * 0 + (1 - source.shifted), field), m, empty

@@ -8,11 +8,13 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+from ..carriers import floor_log2
 from ..explain import round_exactly
 from ..formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format
 from ..plans import resolve
 from ..platforms import get_platform
 from ..rounding import Overflow, Rounding
+from ..sources import quantum_exponent
 from ..specials import Rules as Resolved
 from . import explain_exact as real
 
@@ -142,11 +144,4 @@ def quantum(fmt: Format, value: Fraction) -> Fraction | None:
         return fmt.quantum
     if isinstance(fmt, CodebookFormat) or value == 0:
         return None
-    return Fraction(2) ** (max(top_of(value), fmt.emin) - fmt.trailing_bits)
-
-
-def top_of(value: Fraction) -> int:
-    """Exponent of the leading digit."""
-    size = abs(value)
-    top = size.numerator.bit_length() - size.denominator.bit_length()
-    return top if size >= Fraction(2) ** top else top - 1
+    return Fraction(2) ** quantum_exponent(fmt, floor_log2(abs(value)))

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 
+from ..carriers import floor_log2
 from ..explain import round_exactly
 from ..formats import Exact, FixedFormat, FloatFormat, Format, Specials
 from ..named import scalar_format
 from ..plans import resolve
 from ..rounding import Overflow, Rounding
 from . import explain_exact as real
-from .explain_case import Case, quantum, smallest_normal, top_of
+from .explain_case import Case, quantum, smallest_normal
 
 FLUSHED, TIE, STICKY, DOUBLE = "flushed subnormal", "wrong tie", "missing sticky", "double rounding"
 SATURATION, OVERFLOW, DIRECTION = "saturation", "overflow", "wrong rounding direction"
@@ -259,7 +260,9 @@ def _carry_lost(case: Case) -> int | None:
         return None
     expected = case.rounded(value)
     found = to.exact(expected) if expected is not None else "nan"
-    if not isinstance(found, Fraction) or not found or top_of(found) == top_of(value) or abs(value) < to.min_normal:
+    if not isinstance(found, Fraction) or not found or abs(value) < to.min_normal:
+        return None
+    if floor_log2(abs(found)) == floor_log2(abs(value)):
         return None
     assert expected is not None
     return expected - (1 << to.trailing_bits)

@@ -95,8 +95,7 @@ def is_signaling(code: int, fmt: Format) -> bool:
     """Whether a code is a signalling NaN: of IEEE 754 formats, the quiet bit clear."""
     if not isinstance(fmt, FloatFormat) or fmt.specials is not Specials.IEEE:
         return False
-    magnitude = code & fmt.magnitude_mask
-    return magnitude > fmt.max_code + 1 and not magnitude >> (fmt.trailing_bits - 1) & 1
+    return code & fmt.magnitude_mask > fmt.max_code + 1 and not code & fmt.quiet_bit
 
 
 def _fraction(code: int, fmt: Format) -> Fraction:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from ..carriers import floor_log2
 from ..formats import FloatFormat, Format
 from ..named import NAMED
 from .style import CLASS_COLORS, MUTED, SERIES_COLORS, Limits, Scale, axes, label_points, power_ticks, styled
-from .values import as_formats, exponent, finite_values, is_subnormal, log2, number_text, power_text
+from .values import as_formats, finite_values, is_subnormal, log2, number_text, power_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -241,7 +242,7 @@ def _steps(ax: Axes, fmt: Format, count: dict[int, int], color: str, shift: floa
 
 def binade_counts(fmt: Format) -> Counter[int]:
     """Number of positive values by binade."""
-    return Counter(exponent(v) for v in finite_values(fmt) if v > 0)
+    return Counter(floor_log2(v) for v in finite_values(fmt) if v > 0)
 
 
 def _binade_axes(ax: Axes, low: int, high: int, most: int) -> None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from ..arrays import value_table
+from ..carriers import floor_log2
 from ..formats import CodebookFormat, Exact, FixedFormat, FloatFormat, Format, Subnormals
 from ..named import scalar_format
 
@@ -107,12 +108,6 @@ def log2(value: Fraction) -> float:
     return math.log2(value.numerator) - math.log2(value.denominator)
 
 
-def exponent(value: Fraction) -> int:
-    """floor(log2(value)) of a positive number, exactly."""
-    guess = value.numerator.bit_length() - value.denominator.bit_length()
-    return guess if value >= Fraction(2) ** guess else guess - 1
-
-
 def number_text(value: Exact, digits: int = 7) -> str:
     """A value in at most `digits` digits, after ≈ where there are more; far from 1 as TeX with a power of two."""
     match value:
@@ -126,7 +121,7 @@ def number_text(value: Exact, digits: int = 7) -> str:
     if number == 0:
         return "0"
     magnitude = abs(number)
-    power = 0 if Fraction(1, 10**4) <= magnitude < 10**7 else exponent(magnitude)
+    power = 0 if Fraction(1, 10**4) <= magnitude < 10**7 else floor_log2(magnitude)
     leading = f"{float(magnitude / Fraction(2) ** power):.{digits if power == 0 else 4}g}"
     relation = "" if Fraction(leading) * Fraction(2) ** power == magnitude else "≈ "
     if power and leading == "2":

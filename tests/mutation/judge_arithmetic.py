@@ -29,14 +29,16 @@ FORMATS = {
     "float16": 300, "e5m2": 100, "e4m3fn": 100, "float32": 150, "float64": 300, "e4m3fnuz": 80, "e8m0": 80, "dlfloat16": 80,
     "binary8p3se": 80, "ue5m3": 60, "cfloat8_1_4_3": 60, "e2m1": 60, "float(e=4, m=3, subnormals=none)": 100, "e5m2b60": 80,
     "float(e=6, m=28, subnormals=none)": 80, "e5m2+float32": 80, "float32+e5m2": 80, "q3.4": 100, "uint8": 60,
-    "fixed(bits=6, fraction=2, sign_magnitude=yes)": 100,
+    "fixed(bits=6, fraction=2, sign_magnitude=yes)": 100, "e3m0": 200, "e4m3fn+e3m0": 200,
+    "bfloat16": 60,
 }  # fmt: skip
 MODES = ("ties_to_even", "toward_negative", "to_odd", "away_from_zero", "toward_positive", "toward_zero")
 FIXED = ("add", "sub", "mul", "mac")
 COUNTS = {"add": 2, "sub": 2, "mul": 2, "mac": 3, "fma": 3, "div": 2, "sqrt": 1, "rem": 2, "convert": 1, "scale_b": 2,
           "log_b": 1, "round_to_integral": 1}  # fmt: skip
 TARGETS = {"float32": "float16", "float64": "float32", "e4m3fn": "float16", "e8m0": "e4m3fn", "float16": "e2m1",
-           "dlfloat16": "float32", "e5m2+float32": "float32", "float32+e5m2": "float64"}  # fmt: skip
+           "dlfloat16": "float32", "e5m2": "binary8p3ue",
+           "bfloat16": "e8m0", "e4m3fn+e3m0": "e3m0", "e5m2+float32": "float32", "float32+e5m2": "float64"}  # fmt: skip
 
 
 def spec_format(name: str) -> Any:
@@ -93,6 +95,22 @@ def _with_expectations(rng: np.random.Generator) -> Iterator[Case]:
         if rounding in ("ties_to_even", "toward_positive"):
             yield _part(made[0], 5, "python")
             yield _part(made[0], 3, "strict")
+    yield from _of_platforms(rng)
+
+
+def _of_platforms(rng: np.random.Generator) -> Iterator[Case]:
+    """Conversions under a vendor's rules: the sign is dropped, or NaNs have a code for each sign."""
+    codes = np.concatenate([np.arange(0, 2**16, 41), [0x7C00, 0xFC00, 0x7C01, 0x7E00, 0xFE01]]).astype(np.uint64)
+    signs, sizes = codes >> np.uint64(15), codes & np.uint64(0x7FFF)
+    case = _case("convert", "float16", "e8m0", "ties_to_even", "after", [codes])
+    found = [oracle.compute("convert", [code], "float16", get("e8m0")) for code in sizes.tolist()]
+    absolute = np.array([code + (flags << FLAGS) for code, flags in found])
+    yield replace(case, platform=f"{case.platform}, absolute", expected=absolute)
+    case = _case("convert", "float16", "e4m3fn", "ties_to_even", "after", [codes])
+    found = [oracle.compute("convert", [code], "float16", get("e4m3fn")) for code in codes.tolist()]
+    signed = np.array([code + (flags << FLAGS) for code, flags in found])
+    signed = np.where(sizes > 0x7C00, signed | (signs << np.uint64(7)).astype(np.int64), signed)
+    yield replace(case, platform=f"{case.platform}, signed NaN", expected=signed)
 
 
 def _part(case: Case, step: int, engine: str) -> Case:
@@ -126,8 +144,10 @@ def operands(name: str, operation: str, count: int, rng: np.random.Generator) ->
     if operation == "scale_b":
         span = 2 * fmt.bits + 40
         columns.append(rng.integers(-span, span + 1, count))
-        pools.append(np.array([0, 1, 5000, 5]))
+        pools.append(np.array([0, 1, 5000, -5000]))
     columns = _beside(columns, pools[:2] if own == 3 else pools, rng.choice(pools[-1], 14 * 14))
+    if operation == "convert":
+        columns = _beside(columns, [np.arange(256)])  # of wide formats, small subnormals
     if own > 1 and operation != "scale_b":
         columns = _beside(columns, [_kinds(each) for each in formats])
         columns = _beside(columns, [_whole(each)[: 24 if own == 2 else 7] for each in formats])
@@ -216,12 +236,17 @@ def call_of(case: Case) -> Any:
     from numfmt import arithmetic_engine as engine
     from numfmt.named import scalar_format
     from numfmt.plans import resolve
+    from numfmt.rounding import Rule
 
     operation = case.kernel.removeprefix("arithmetic ").removesuffix(" flags")
-    to, _, tininess = str(case.platform).rpartition(", ")
+    words, _, rule = str(case.platform).partition(", after, ")
+    to, _, tininess = (f"{words}, after" if rule else words).rpartition(", ")
     target = scalar_format(to)
     formats = tuple(scalar_format(each) for each in sources(case.format, operation))
     rules = resolve(target, case.rounding, None, None, None)
+    if rule:
+        changed = {"absolute": True} if rule == "absolute" else {"nan": (0x7F, 0xFF)}
+        rules = rules._replace(rule=Rule(**changed))
     call = engine.Call(operation, formats, target, rules, None, tininess == "after", operation == "round_to_integral")
     _, frame = call.frame()
     plan = call.plan(frame)
