@@ -82,7 +82,8 @@ def neighbour(name: str, operands: list[Array], fmt: FloatFormat) -> tuple[Array
     elif down:
         magnitude = np.where(a.zero, 0, magnitude)
     negative = negative & ((magnitude != 0) | fmt.has_negative_zero)
-    codes = magnitude.astype(code_dtype(fmt)) | np.where(negative, fmt.sign_mask, 0).astype(code_dtype(fmt))
+    sign = np.array(fmt.sign_mask, code_dtype(fmt))
+    codes = magnitude.astype(code_dtype(fmt)) | np.where(negative, sign, 0).astype(code_dtype(fmt))
     canonical = fmt.max_code if fmt.nan_code is None else fmt.nan_code
     codes = np.where(a.nan, np.array(canonical, codes.dtype), codes)
     return codes, np.where(a.signaling | (a.nan & (not fmt.has_nan)), INVALID, 0).astype(np.uint8)
