@@ -89,6 +89,18 @@ def mostly_nightly(names, default):
     return [name if name in default else pytest.param(name, marks=pytest.mark.nightly) for name in names]
 
 
+TWINS = {  # block formats that differ from one of the default run in a parameter
+    "mxfp6_e3m2", "nvfp4_4over6_mse", "nvfp4_torchao_1level", "nvfp4_modelopt", "deepseek_fp8_128x128", "deepseek_fp8_ue8m0_128x128",
+    "int8_group128", "int4_axis", "int4_group128", "int8_affine_axis", "int4_affine_group128", "mx4", "msfp16", "hbfp8",
+    "af4_block", "fp4_block", "q5_0", "q5_1",
+}  # fmt: skip
+
+
+def without_twins(names):
+    """Names of block formats, of which TWINS are in the nightly run."""
+    return mostly_nightly(names, set(names) - TWINS)
+
+
 def bits_of(x):
     """A float array as unsigned integers, all NaNs alike."""
     x = np.asarray(x)
