@@ -30,7 +30,7 @@ FORMATS = {
     "binary8p3se": 80, "ue5m3": 60, "cfloat8_1_4_3": 60, "e2m1": 60, "float(e=4, m=3, subnormals=none)": 100, "e5m2b60": 80,
     "float(e=6, m=28, subnormals=none)": 80, "e5m2+float32": 80, "float32+e5m2": 80, "q3.4": 100, "uint8": 60,
     "fixed(bits=6, fraction=2, sign_magnitude=yes)": 100, "e3m0": 200, "e4m3fn+e3m0": 200,
-    "bfloat16": 60,
+    "bfloat16": 60, "float16+e5m2": 60,
 }  # fmt: skip
 MODES = ("ties_to_even", "toward_negative", "to_odd", "away_from_zero", "toward_positive", "toward_zero")
 FIXED = ("add", "sub", "mul", "mac")
@@ -38,7 +38,8 @@ COUNTS = {"add": 2, "sub": 2, "mul": 2, "mac": 3, "fma": 3, "div": 2, "sqrt": 1,
           "log_b": 1, "round_to_integral": 1}  # fmt: skip
 TARGETS = {"float32": "float16", "float64": "float32", "e4m3fn": "float16", "e8m0": "e4m3fn", "float16": "e2m1",
            "dlfloat16": "float32", "e5m2": "binary8p3ue",
-           "bfloat16": "e8m0", "e4m3fn+e3m0": "e3m0", "e5m2+float32": "float32", "float32+e5m2": "float64"}  # fmt: skip
+           "bfloat16": "e8m0", "e4m3fn+e3m0": "e3m0", "e5m2+float32": "float32", "float32+e5m2": "float64",
+           "float16+e5m2": "ue5m3"}  # fmt: skip
 
 
 def spec_format(name: str) -> Any:
