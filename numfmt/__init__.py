@@ -6,6 +6,7 @@
 """
 
 from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from .arrays import convert, decode, encode, exact, quantize, value_table
@@ -22,12 +23,23 @@ from .statistics import Statistics, measure
 
 __version__ = "0.1.0"
 
-_MODULES = ("arithmetic", "vectors")  # loaded when they are asked for
+if TYPE_CHECKING:
+    from . import arithmetic, vectors
+    from .named_units import get_unit, list_units
+    from .sums import dot, matmul
+    from .units import DotUnit
+
+_MODULES = ("arithmetic", "vectors")  # loaded when they are asked for, as what other modules define
+_ELSEWHERE = {
+    "DotUnit": "units", "dot": "sums", "get_unit": "named_units", "list_units": "named_units", "matmul": "sums"
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> _Any:
     if name in _MODULES:
         return _import_module(f".{name}", __name__)
+    if name in _ELSEWHERE:
+        return getattr(_import_module(f".{_ELSEWHERE[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -35,6 +47,7 @@ __all__ = [
     "BlockArray",
     "BlockFormat",
     "CodebookFormat",
+    "DotUnit",
     "FixedFormat",
     "FloatFormat",
     "Overflow",
@@ -47,11 +60,15 @@ __all__ = [
     "arithmetic",
     "convert",
     "decode",
+    "dot",
     "encode",
     "exact",
     "get_format",
     "get_platform",
+    "get_unit",
     "list_formats",
+    "list_units",
+    "matmul",
     "measure",
     "pack",
     "quantize",

@@ -41,6 +41,9 @@ FRAMES = {
 }
 
 
+SHORT = _frame(27, 32, 24, (27,), 28)  # of 32-bit integers, for sums of products: neither quotients nor roots
+
+
 @lru_cache(maxsize=64)
 def exact_frame(precision: int) -> Frame:
     """A frame of Python integers for operands and results of so many digits."""

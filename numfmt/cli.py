@@ -31,6 +31,7 @@ COMMANDS = {
     "table": ("table", "every code of a format of at most 16 bits"),
     "convert": ("converting", "files of values or codes into codes of a format"),
     "quantize": ("quantizing", "the tensors of a checkpoint into a format, with statistics of each"),
+    "units": ("units", "the dot-product units of chips: all of them, or every step of one"),
     "diff": ("differing", "operands that two platforms convert differently"),
     "vectors": ("vectors", "test vectors of arithmetic: generate them, check a device's answers, measure coverage"),
     "selftest": ("selftest", "check this installation, in seconds"),
@@ -45,6 +46,7 @@ examples:
   nfmt explain e4m3fn 0x7e                   a code instead of a value
   nfmt convert x.npy --to bf16 -o y.npy      a file
   nfmt quantize model.safetensors --to mxfp4 -o out.safetensors
+  nfmt units h100.e4m3                       how a matrix unit adds products
   nfmt vectors generate e4m3fn_mul           test vectors of a multiplier
   nfmt COMMAND --help                        more examples
 
@@ -115,6 +117,18 @@ examples:
   nfmt quantize model.safetensors --to mxfp4 --layout dequantized -o out.safetensors --report csv > report.csv
   nfmt quantize model.safetensors --to q8_0 --layout gguf -o out.gguf
   nfmt quantize model.safetensors --to mxfp4 --rounding stochastic --seed 0 -o out.safetensors
+""",
+    "units": """\
+A unit is what a chip does with a sum of products: how many it adds at once, the bits it keeps while it
+does, where it rounds, to what. UNIT is a name of the table, or a chip (h100, mi300, arm): its part of
+the table. The evidence of each has a grade, from A (reproduced on recordings of hardware) to E.
+
+examples:
+  nfmt units
+  nfmt units --family amd
+  nfmt units h100                      the units of one chip
+  nfmt units h100.e4m3                 one of them
+  nfmt units b200.nvfp4 --json
 """,
     "diff": """\
 Compares every value of the format, every midpoint, their float32 neighbours, and the specials.
@@ -245,6 +259,13 @@ def _quantize_arguments(parser: Parser) -> None:
     parser.add_argument("--progress", action="store_true", help="say how far it is even if stderr is no terminal")
 
 
+def _units_arguments(parser: Parser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("name", metavar="UNIT", nargs="?", help="a unit, or a chip")
+    which.add_argument("--family", metavar="F", help="nvidia, amd, x86, arm, accumulator")
+    _screen_options(parser)
+
+
 def _diff_arguments(parser: Parser) -> None:
     parser.add_argument("first", metavar="PLATFORM_A")
     parser.add_argument("second", metavar="PLATFORM_B")
@@ -266,6 +287,7 @@ _ARGUMENTS = {
     "table": _table_arguments,
     "convert": _convert_arguments,
     "quantize": _quantize_arguments,
+    "units": _units_arguments,
     "diff": _diff_arguments,
     "vectors": vectors_arguments,
     "selftest": _selftest_arguments,

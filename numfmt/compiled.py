@@ -65,6 +65,11 @@ def arithmetic_loop(name: tuple[Any, ...], size: int) -> Any:
     return _loop(name, size, "arithmetic_loops")
 
 
+def unit_loop(name: tuple[Any, ...], size: int) -> Any:
+    """The same for the loops over dot-product units."""
+    return _loop(name, size, "unit_loops")
+
+
 Engine = Callable[[Plan, Any, "RandomSource | None", int, Array, bool], None]
 
 

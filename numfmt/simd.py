@@ -46,6 +46,30 @@ minimum, maximum = _choice("<"), _choice(">")
 
 
 @intrinsic
+def magnitude(typing_context: Any, vector: Any) -> Any:
+    """The absolute values of a vector of 32-bit lanes."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(args[0].type, [args[0].type, ir.IntType(1)])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.abs.v{vector.count}i32")
+        return builder.call(function, [args[0], ir.IntType(1)(0)])
+
+    return vector(vector), generate
+
+
+@intrinsic
+def leading_zeros(typing_context: Any, vector: Any) -> Any:
+    """The zeros above the leading bits of a vector of 32-bit lanes; 32 of zero."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(args[0].type, [args[0].type, ir.IntType(1)])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.ctlz.v{vector.count}i32")
+        return builder.call(function, [args[0], ir.IntType(1)(0)])
+
+    return vector(vector), generate
+
+
+@intrinsic
 def largest(typing_context: Any, vector: Any) -> Any:
     """The largest element of a vector."""
 

@@ -129,7 +129,7 @@ def examples():
     for command in COMMANDS:
         text = process(command, "--help", text=True).stdout.partition("examples:")[2]
         for line in text.splitlines():
-            match = re.match(r" +nfmt ((?:list|info|explain|table|diff|selftest)\b[^#]*?)(?: {3,}|$)", line)
+            match = re.match(r" +nfmt ((?:list|info|explain|table|units|diff|selftest)\b[^#]*?)(?: {3,}|$)", line)
             if match and " -o " not in match[1]:
                 yield match[1].split()
 
@@ -146,7 +146,7 @@ def test_version_is_the_package_s(nfmt):
     assert nfmt("--version") == (0, f"nfmt {numfmt.__version__}\n", "")
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["list"], ["explain", "e4m3fn", "1.7"]])
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["list"], ["units"], ["explain", "e4m3fn", "1.7"]])
 def test_small_commands_load_no_numba(argv):
     code = f"import sys; from numfmt.cli import main; main({argv!r}); print('numba' in sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=True)

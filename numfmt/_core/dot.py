@@ -1,0 +1,139 @@
+"""Sums of products: terms as integers in units of a common last place, and their sum rounded.
+
+    significands, exponents → align → integers → + → settle → Outcome → keep → Number
+
+A term is m · 2**(exponent - digits), m being an integer that need not have a leading bit: matrix units do not normalise
+what they multiply. Its exponent is the one that counts when the largest is sought.
+
+References: M. Fasi, N. Higham, M. Mikaitis, S. Pranesh, "Numerical behavior of NVIDIA tensor cores" (PeerJ CS 7:e330).
+"""
+
+from typing import NamedTuple
+
+from .arithmetic import Number, Outcome, _sticky, flag
+from .float import normalize, pick
+from .rounding import round_away, round_away_random
+
+HALF = 16  # bits of the low word of a sum in two words
+PRODUCT, ACCUMULATOR = 27, 29  # where the leading bits are in `accumulate`
+SPARE = 4  # how many bits longer than one word such a sum may be
+
+
+class Keep(NamedTuple):
+    """A binary float format that numbers are rounded to without being encoded; its subnormals are gradual."""
+
+    precision: int
+    emin: int
+    emax: int
+    largest: int  # significand of the largest finite value, its leading bit at `carrier.trailing`
+    beyond: int  # what positive overflow becomes: 0 the largest value, 1 infinity, 2 NaN
+    negative_beyond: int
+    flush: int  # 1: subnormal results are zeros of their sign
+
+
+def far_below(carrier):
+    """How far below every other exponent that of zero is; `arithmetic.FAR` in 64 bits."""
+    return 1 << (carrier.bits // 2 + 8)
+
+
+def align(m, negative, place, mode, reach, *, xp):
+    """±m · 2**place, rounded to an integer.
+
+    Args:
+        m: integer array, below 2**(reach - 2).
+        negative: integer array of 0 or 1.
+        place: integer array; where it is positive, m · 2**place lies below 2**(reach - 2).
+        mode: `Round`.
+    """
+    raised = m << xp.maximum(place, 0)
+    drop = xp.minimum(xp.maximum(-place, 0), reach)
+    kept = raised >> drop
+    t = kept + round_away(raised, drop, kept, negative, mode, reach, xp=xp)
+    return xp.where(negative != 0, -t, t)
+
+
+def cut(n, drop, floors, carrier, *, xp):
+    """n · 2**-drop as an integer, floored or cut toward zero; drop ≥ 0."""
+    drop = xp.minimum(drop, carrier.bits - 1)
+    if floors:
+        return n >> drop
+    sign = n >> (carrier.bits - 1)
+    return ((((n ^ sign) - sign) >> drop) ^ sign) - sign
+
+
+def settle(total, exponent, zero_negative, carrier, *, xp):
+    """total · 2**exponent as an `Outcome`; the sign of zero is given."""
+    negative = xp.where(total == 0, zero_negative, flag(total < 0, total, 1, xp=xp))
+    size = xp.where(total < 0, -total, total)
+    return _settled(negative, size, exponent, carrier, xp=xp)
+
+
+def settle_words(high, low, exponent, carrier, *, xp):
+    """(high · 2**HALF + low) · 2**exponent as an `Outcome`, low being any integer; zero is positive.
+
+    The sum lies below 2**(carrier.bits - 1 + SPARE).
+    """
+    high = high + (low >> HALF)
+    low = low & ((1 << HALF) - 1)
+    negative = flag(high < 0, high, 1, xp=xp)
+    low = xp.where(negative != 0, -low & ((1 << HALF) - 1), low)
+    high = xp.where(negative != 0, -high - flag(low != 0, high, 1, xp=xp), high)
+    long = high >= 1 << (carrier.bits - 1 - HALF)
+    spare = SPARE
+    packed = (high << (HALF - spare)) | (low >> spare) | flag((low & ((1 << spare) - 1)) != 0, low, 1, xp=xp)
+    size = xp.where(long, packed, (high << HALF) | low)
+    return _settled(negative, size, exponent + flag(long, high, spare, xp=xp), carrier, xp=xp)
+
+
+def _settled(negative, size, exponent, carrier, *, xp):
+    long = flag(size >= 2 * carrier.hidden, size, carrier.bits - 1 - carrier.trailing, xp=xp)
+    m, top = normalize(_sticky(size, long, xp=xp), exponent + long + carrier.trailing, carrier, xp=xp)
+    never = size != size
+    return Outcome(negative, top, m, never, never, size * 0)
+
+
+def accumulate(m, exponent, product, place, shift, *, xp):
+    """An accumulator and an exact product, added and rounded to nearest, ties to even, in 32 bits.
+
+    The accumulator is m · 2**(exponent - ACCUMULATOR), normalised, of p digits; the product, of w digits, is
+    product · 2**(place - PRODUCT), below 4 · 2**place. Bits that leave the word at its end are floored: they belong to
+    the smaller number, which then lies below half a unit of the result's last place, or next to half of it beside a
+    larger one that is even. That takes p ≤ 14 and w < p, or p, w ≤ 13. No sum is subnormal: the caller sees to that.
+
+    Args:
+        shift: ACCUMULATOR + 1 - p, bits below the last place.
+    """
+    high = xp.maximum(exponent, place)
+    total = m >> xp.minimum(high - exponent + (ACCUMULATOR - PRODUCT), 31)
+    total = total + (product >> xp.minimum(high - place, 31))
+    up = xp.leading_zeros(xp.magnitude(total)) - (31 - ACCUMULATOR)
+    up = xp.minimum(up, 31)
+    total = total << up
+    kept = total + ((1 << (shift - 1)) - 1) + ((total >> shift) & 1)
+    return (kept >> shift) << shift, xp.where(total == 0, total - (1 << 24), high + (ACCUMULATOR - PRODUCT) - up)
+
+
+def keep(out, random, carrier, to, mode, *, xp):
+    """Exact results rounded to a format, as numbers."""
+    m, exponent, negative = out.m, out.exponent, out.negative
+    drop = carrier.trailing + 1 - to.precision + xp.maximum(to.emin - exponent, 0)
+    near = xp.minimum(drop, carrier.reach)
+    kept = m >> near
+    if random is None:
+        away = round_away(m, drop, kept, negative, mode, carrier.reach, xp=xp)
+    else:
+        away = round_away_random(m, drop, random, mode, carrier.reach, xp=xp)
+    kept = kept + away
+    far = drop > carrier.trailing + 1  # nothing is kept but the unit that was added
+    m = xp.where(far, kept << carrier.trailing, kept << xp.minimum(drop, carrier.trailing + 1))
+    exponent = xp.where(far, exponent + drop - carrier.trailing, exponent)
+    carry = m >> (carrier.trailing + 1)
+    m, exponent = m >> carry, exponent + carry
+    m = xp.where((exponent < to.emin) & (to.flush != 0), m * 0, m)
+    over = (m != 0) & ((exponent > to.emax) | ((exponent == to.emax) & (m > to.largest)))
+    becomes = pick(negative, to.negative_beyond, to.beyond)
+    m = xp.where(over, m * 0 + to.largest, m)
+    exponent = xp.where(over, m * 0 + to.emax, exponent)
+    infinite = out.infinite | (over & (becomes == 1))
+    nan = out.nan | (over & (becomes == 2))
+    return Number(negative, xp.where(m == 0, m - far_below(carrier), exponent), m, infinite, nan, m != m)
