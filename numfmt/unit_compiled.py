@@ -13,7 +13,7 @@ from ._core.dot import ACCUMULATOR, PRODUCT, SPARE
 from ._core.parameters import BINARY32
 from .arithmetic_plans import SHORT
 from .carriers import holds
-from .formats import FloatFormat
+from .named import scalar_format
 from .rounding import Rounding
 from .unit_engine import Columns, Plan, last_place, least_exponent
 from .units import Kind, Order
@@ -41,7 +41,9 @@ class Loop(NamedTuple):
 def loop_for(plan: Plan, k: int, work: int) -> Loop | None:
     """The loop of a unit whose sums of k products 32-bit integers hold; None where unit_engine.py is to do it."""
     unit = plan.unit
-    if unit.addend != "early" or unit.order is not Order.SEQUENTIAL or unit.is_stochastic or unit.promote_every:
+    if unit.addend != "early" or unit.order is not Order.SEQUENTIAL or unit.is_stochastic:
+        return None
+    if unit.promote_every and (unit.promoted != scalar_format("float32") or unit.zero != "positive"):
         return None
     if plan.own is None or plan.own.kept is None or not holds(BINARY32, unit.accumulator):
         return None
@@ -60,7 +62,8 @@ def _chain(plan: Plan, work: int) -> Loop | None:
         return None
     if unit.c_format != unit.accumulator or unit.zero != "ieee":
         return None
-    p, w = own.fmt.precision, sum(digits_of(fmt) for fmt in (plan.fa, plan.fb))
+    digits = sum(least_exponent(fmt) - last_place(fmt) for fmt in (plan.fa, plan.fb))
+    p, w = own.fmt.precision, digits + 2
     if not (p <= 14 and w < p) and max(p, w) > 13:
         return None
     if last_place(plan.fa) + last_place(plan.fb) < last_place(own.fmt):
@@ -70,12 +73,7 @@ def _chain(plan: Plan, work: int) -> Loop | None:
         return None
     to = own.kept
     options = (np.array([ACCUMULATOR + 1 - p, to.emax], np.int32),)
-    return Loop(run, options, PRODUCT - (w - 2), ACCUMULATOR)
-
-
-def digits_of(fmt: Any) -> int:
-    """Significant digits of a format's values."""
-    return fmt.precision if isinstance(fmt, FloatFormat) else int(fmt.bits)
+    return Loop(run, options, PRODUCT - digits, ACCUMULATOR)
 
 
 def _aligned(plan: Plan, k: int, work: int) -> Loop | None:
@@ -88,10 +86,11 @@ def _aligned(plan: Plan, k: int, work: int) -> Loop | None:
     if any(fmt.precision != 1 for fmt in unit.scales):
         return None
     fraction = unit.fraction or 0
-    digits = sum(digits_of(fmt) - 1 for fmt in (plan.fa, plan.fb))
+    digits = sum(least_exponent(fmt) - last_place(fmt) for fmt in (plan.fa, plan.fb))
     trailing = SHORT.carrier.trailing
     if fraction > trailing or digits + 2 > 30 or own.fmt.precision > trailing - 2:
         return None
+    k = min(k, unit.promote_every or k)
     length = min(unit.length or max(k, 1), max(k, 1))
     if (length + 1) << (fraction + 2) > 1 << (SHORT.carrier.bits - 1 + SPARE):
         return None
@@ -123,9 +122,7 @@ def significands(x: Columns, scales: Columns | None, block: int, raised: int) ->
     return m, e
 
 
-def product(
-    loop: Loop, a: tuple[Array, Array], b: tuple[Array, Array], c: tuple[Array, Array], rows: slice
-) -> tuple[Array, Array]:
+def product(loop: Loop, a: list[Array], b: list[Array], c: list[Array], rows: slice) -> tuple[Array, Array]:
     """Results of some rows of a as float32, and where they are to be computed again.
 
     Args:

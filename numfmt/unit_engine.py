@@ -109,7 +109,7 @@ def _read_table(codes: Array, fmt: Fmt, frame: Frame, flush: str | None) -> Tabl
     least = least_exponent(fmt)
     if flush and isinstance(fmt, FloatFormat):
         number = flushed(number, least, flush)
-    digits = fmt.trailing_bits if isinstance(fmt, FloatFormat) else 0
+    digits = least - last_place(fmt)
     zero = number.m == 0
     exponent = np.where(zero, -FAR, np.maximum(number.exponent, least) if isinstance(fmt, FloatFormat) else least)
     down = frame.carrier.trailing - digits + np.where(zero, 0, exponent - number.exponent)
@@ -309,7 +309,9 @@ def _check_group(unit: DotUnit, fa: Fmt, fb: Fmt) -> None:
 
 def last_place(fmt: Fmt) -> int:
     """The exponent of a format's quantum at its least exponent."""
-    return least_exponent(fmt) - (0 if isinstance(fmt, FixedFormat) else fmt.trailing_bits)
+    if isinstance(fmt, FixedFormat):
+        return least_exponent(fmt)
+    return least_exponent(fmt) - fmt.trailing_bits - (fmt.subnormals is Subnormals.SHIFTED)
 
 
 def sum_bits(fa: Fmt, fb: Fmt, count: int) -> int:

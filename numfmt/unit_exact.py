@@ -27,8 +27,12 @@ def step(chunk: Chunk, acc: Numbers, ks: range) -> Numbers:
     plan, unit, own, late = chunk.plan, chunk.unit, chunk.own, chunk.late
     early = unit.addend == "early"
     low = last_place(plan.fa) + last_place(plan.fb)
+    bits = sum_bits(plan.fa, plan.fb, len(ks))
+    if chunk.scales is not None:
+        low += 2 * min(map(last_place, unit.scales))
+        bits += max(sum_bits(fmt, fmt, 1) for fmt in unit.scales)
     minus, plus = chunk.zeros() + 1, chunk.zeros() + 1
-    short = sum_bits(plan.fa, plan.fb, len(ks)) <= SUM_BITS
+    short = bits <= SUM_BITS
     total: Any = chunk.zeros() if short else chunk.zeros().astype(object)
     for k in ks:
         negative, m, exponent, digits = chunk.term(k)

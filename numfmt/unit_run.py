@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from . import unit_compiled, unit_exact
 from . import unit_engine as engine
+from .arithmetic import compute
 from .arrays import decode
 from .formats import FixedFormat, FloatFormat
 from .random import key_of
@@ -144,22 +145,17 @@ def _compiled(call: Call, threads: int) -> Array | None:
     special = [x.special for x in (call.a, call.b)]
     for at, s in enumerate((scales.a, scales.b) if call.scales else ()):
         special[at] = special[at] | s.special
+    promoted = call.unit.promote_every is not None
     first = call.first(call.c) if np.any(call.c) else None
-    start = unit_compiled.accumulators(first, (batch_a.size, m, n), call.plan.frame.carrier.trailing, loop.leading)
+    start = unit_compiled.accumulators(first, found.shape, call.plan.frame.carrier.trailing, loop.leading)
     for i, (one, other) in enumerate(zip(batch_a.tolist(), batch_b.tolist(), strict=True)):
-        x = tuple(np.ascontiguousarray(part[:, one * m : (one + 1) * m].T) for part in left)
-        y = tuple(
-            unit_compiled.padded(part[:, other * n : (other + 1) * n], fill)
-            for part, fill in zip(right, (0, unit_compiled.ZERO), strict=True)
-        )
-        z = tuple(unit_compiled.padded(part[i], 0) for part in start.parts)
-
-        def work(first: int, last: int, i: int = i, x: Any = x, y: Any = y, z: Any = z) -> None:
-            made, redo = unit_compiled.product(loop, x, y, z, slice(first, last))
-            found[i, first:last], again[i, first:last] = made[:, :n], redo[:, :n]
-
-        over_chunks(work, m, ROWS, threads)
-        again[i] |= special[0][one * m : (one + 1) * m, None] | special[1][other * n : (other + 1) * n]
+        rows, columns = slice(one * m, (one + 1) * m), slice(other * n, (other + 1) * n)
+        x, y = [part[:, rows].T for part in left], [part[:, columns] for part in right]
+        if promoted:
+            found[i], again[i] = _promoted(call, loop, x, y, call.c.reshape(found.shape)[i], threads)
+        else:
+            found[i], again[i] = _matrix(loop, x, y, [part[i] for part in start.parts], threads)
+        again[i] |= special[0][rows, None] | special[1][columns]
     again |= start.special.reshape(again.shape)
     flat = found.reshape(-1)
     index = np.flatnonzero(again)
@@ -167,6 +163,36 @@ def _compiled(call: Call, threads: int) -> Array | None:
         part = index[place : place + CHUNK]
         flat[part] = values(call.codes(part, 0, part.size), call.unit.result_format)
     return flat.astype(values(np.zeros(0, np.int64), call.unit.result_format).dtype)
+
+
+def _matrix(loop: unit_compiled.Loop, x: Any, y: Any, c: Any, threads: int) -> tuple[Array, Array]:
+    """A matrix of results as float32, and where they are to be computed again."""
+    m, n = c[0].shape
+    x = [np.ascontiguousarray(part) for part in x]
+    y = [unit_compiled.padded(part, fill) for part, fill in zip(y, (0, unit_compiled.ZERO), strict=True)]
+    c = [unit_compiled.padded(part, 0) for part in c]
+    found, again = np.empty((m, n), np.float32), np.empty((m, n), bool)
+
+    def work(first: int, last: int) -> None:
+        made, redo = unit_compiled.product(loop, x, y, c, slice(first, last))
+        found[first:last], again[first:last] = made[:, :n], redo[:, :n]
+
+    over_chunks(work, m, ROWS, threads)
+    return found, again
+
+
+def _promoted(call: Call, loop: unit_compiled.Loop, x: Any, y: Any, total: Array, threads: int) -> tuple[Array, Array]:
+    """The same of a unit that promotes its accumulator; `total` holds patterns of float32."""
+    every = call.unit.promote_every or 1
+    again = np.zeros(total.shape, bool)
+    zero = unit_compiled.accumulators(None, total.shape, 0, 0).parts
+    sums: Any = (total & 0xFFFFFFFF).astype(np.uint32)
+    for k in range(0, call.k, every):
+        part, redo = _matrix(loop, [z[:, k : k + every] for z in x], [z[k : k + every] for z in y], zero, threads)
+        sums, _ = compute("add", [sums, part.view(np.uint32)], "float32", threads=threads)
+        again |= redo
+    found: Array = sums.view(np.float32)
+    return found, again | ~np.isfinite(found)
 
 
 def roundings(unit: DotUnit, k: int) -> int:

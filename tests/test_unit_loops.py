@@ -1,0 +1,137 @@
+"""Compiled products of matrices: the bits of the NumPy engine, whatever the unit, the shape and the operands."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import numfmt as nf
+from numfmt import compiled, unit_compiled, unit_run
+from tests.support import mostly_nightly
+
+numba = pytest.mark.skipif(compiled._module() is None, reason="Numba is not installed for this interpreter")
+ALIGNED = [
+    "h100.e4m3", "h100.e5m2", "h100.fp16", "a100.bf16", "v100.fp16", "h100.tf32", "ada.e4m3", "ada.e4m3.fp16out", "b200.e4m3",
+    "b200.f8f6f4", "h100.fp16.fp16out", "h100.e4m3.promote128",
+]  # fmt: skip
+CHAINS = [("e4m3fn", "e5m10"), ("e4m3fn", "e8m13"), ("e5m2", "bf16"), ("e3m2", "e5m7"), ("e2m1", "e6m9"), ("e4m3fn", "e8m7")]
+SHAPES = [(5, 33, 17), (16, 200, 48), (1, 1, 1), (3, 64, 100)]
+
+
+def codes(rng, fmt, shape, special):
+    """Random codes; without `special`, those of finite numbers, most of them near one."""
+    fmt = nf.get_format(fmt)
+    dtype = f"uint{max(8, 1 << (fmt.bits - 1).bit_length())}"
+    if special:
+        return rng.integers(0, 2**fmt.bits, shape).astype(dtype)
+    x = rng.standard_normal(shape) * 2.0 ** rng.integers(-12, 4, shape)
+    return np.asarray(nf.encode(x, fmt, overflow="saturate"))
+
+
+def both(a, b, c, unit, fmt):
+    """The results of the compiled loop and of the NumPy engine, as patterns; that the loop ran is checked."""
+    ran = []
+
+    def product(*arguments):
+        ran.append(1)
+        return original(*arguments)
+
+    original = unit_compiled.product
+    with mock.patch.object(compiled, "SMALL", 0), mock.patch.object(unit_compiled, "product", product):
+        fast = nf.matmul(a, b, c, unit=unit, formats=fmt)
+    assert ran
+    with mock.patch.object(unit_run, "_compiled", return_value=None):
+        slow = nf.matmul(a, b, c, unit=unit, formats=fmt)
+    assert fast.dtype == slow.dtype
+    return fast.view(f"u{fast.dtype.itemsize}"), slow.view(f"u{slow.dtype.itemsize}")
+
+
+def addend(rng, unit, shape):
+    fmt = unit.promoted if unit.promote_every else unit.c_format
+    c = nf.decode(codes(rng, fmt, shape, True), fmt)
+    return c if c.dtype == np.float64 else np.asarray(c, np.float32)
+
+
+@numba
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("name", mostly_nightly(ALIGNED, ["h100.e4m3", "h100.fp16", "b200.e4m3", "ada.e4m3.fp16out", "h100.e4m3.promote128"]))
+def test_aligned_sums(name, special):
+    rng, unit = np.random.default_rng(len(name)), nf.get_unit(name)
+    for fmt in unit.inputs[:2]:
+        for m, k, n in SHAPES:
+            a, b = codes(rng, fmt, (m, k), special), codes(rng, fmt, (k, n), special)
+            for c in (None, addend(rng, unit, (m, n))):
+                fast, slow = both(a, b, c, name, fmt)
+                assert np.array_equal(fast, slow), (fmt, m, k, n)
+
+
+@numba
+@pytest.mark.parametrize(("alignment", "fraction", "length", "rounding"), [
+    ("toward_zero", 5, 3, "ties_to_even"), ("toward_negative", 24, 8, "toward_zero"), ("toward_negative", 9, None, "ties_to_even"),
+    ("toward_zero", 27, 6, "toward_positive"), ("toward_zero", 26, 31, "to_odd"),
+])  # fmt: skip
+def test_any_aligned_sum(alignment, fraction, length, rounding):
+    rng = np.random.default_rng(fraction)
+    unit = nf.DotUnit(inputs=("e4m3fn", "e5m2"), kind="aligned", alignment=alignment, fraction=fraction, length=length,
+                      rounding=rounding, accumulator="e6m12", zero="positive", zero_exponent=-40)  # fmt: skip
+    for fmt in ("e4m3fn", "e5m2"):
+        a, b = codes(rng, fmt, (20, 31), True), codes(rng, fmt, (31, 33), True)
+        fast, slow = both(a, b, addend(rng, unit, (20, 33)), unit, fmt)
+        assert np.array_equal(fast, slow)
+
+
+@numba
+def test_scales_are_exponents():
+    rng = np.random.default_rng(1)
+    x, y = (rng.standard_normal(shape).astype(np.float32) * 2.0 ** rng.integers(-60, 60, shape) for shape in ((9, 96), (96, 20)))
+    a, b = nf.encode(x, "mxfp8_e4m3", axis=1), nf.encode(y, "mxfp8_e4m3", axis=0)
+    fast, slow = both(a, b, None, "b200.mxfp8", None)
+    assert np.array_equal(fast, slow)
+
+
+@numba
+def test_batches_broadcast():
+    rng = np.random.default_rng(2)
+    a, b = codes(rng, "e4m3fn", (2, 1, 5, 40), False), codes(rng, "e4m3fn", (3, 40, 7), False)
+    fast, slow = both(a, b, None, "h100.e4m3", "e4m3fn")
+    assert fast.shape == (2, 3, 5, 7)
+    assert np.array_equal(fast, slow)
+
+
+@numba
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize(("fmt", "accumulator"), CHAINS)
+def test_narrow_chains(fmt, accumulator, special):
+    rng = np.random.default_rng(len(accumulator))
+    unit = nf.DotUnit(inputs=(fmt,), accumulator=accumulator)
+    for m, k, n in SHAPES:
+        a, b = codes(rng, fmt, (m, k), special), codes(rng, fmt, (k, n), special)
+        for c in (None, addend(rng, unit, (m, n))):
+            fast, slow = both(a, b, c, unit, fmt)
+            assert np.array_equal(fast, slow), (m, k, n)
+
+
+@numba
+@pytest.mark.parametrize(("fmt", "accumulator"), CHAINS)
+def test_every_accumulator_meets_products(fmt, accumulator):
+    """One product and every code of the accumulator, or a quarter of a million: ties, cancellations, swamping."""
+    rng = np.random.default_rng(7)
+    unit = nf.DotUnit(inputs=(fmt,), accumulator=accumulator)
+    bits = unit.accumulator.bits
+    every = np.arange(2**bits) if bits <= 18 else rng.integers(0, 2**bits, 2**18)
+    every = every.astype(f"uint{max(8, 1 << (bits - 1).bit_length())}")
+    c = np.resize(nf.decode(every, accumulator), (256, every.size // 256))
+    a, b = codes(rng, fmt, (256, 1), True), codes(rng, fmt, (1, c.shape[1]), True)
+    fast, slow = both(a, b, c, unit, fmt)
+    assert np.array_equal(fast, slow)
+
+
+@numba
+@pytest.mark.parametrize("unit", [
+    nf.DotUnit(inputs=("e4m3fn",), accumulator="e8m14"), nf.DotUnit(inputs=("float16",), accumulator="e8m13"),
+    nf.DotUnit(inputs=("e5m2",), accumulator="e5m10"), nf.DotUnit(inputs=("e4m3fn",), accumulator="e5m10", rounding="toward_zero"),
+])  # fmt: skip
+def test_chains_that_the_loop_cannot_hold_go_to_the_engine(unit):
+    a = np.ones((2, 4), np.float32)
+    with mock.patch.object(compiled, "SMALL", 0), mock.patch.object(unit_compiled, "product", side_effect=AssertionError):
+        assert nf.matmul(a, a.T, unit=unit).tolist() == [[4.0, 4.0], [4.0, 4.0]]
