@@ -120,7 +120,8 @@ def _read_table(codes: Array, fmt: Fmt, frame: Frame, flush: str | None) -> Tabl
 def read(patterns: Array, fmt: Fmt, frame: Frame) -> Numbers:
     """The numbers that codes name, as arrays throughout."""
     if isinstance(fmt, FixedFormat):
-        number = core.read_fixed(patterns, grid_of(fmt, frame), frame, xp=NUMPY)
+        number: Numbers = core.read_fixed(patterns, grid_of(fmt, frame), frame, xp=NUMPY)
+        number = number._replace(exponent=np.where(number.m == 0, -FAR, number.exponent))
     else:
         number = core.read(patterns, layout_of(fmt), frame, xp=NUMPY)
     return numbers_of(*(np.broadcast_to(field, patterns.shape) for field in number))

@@ -222,7 +222,8 @@ class DotUnit:
                 f"{fmt} is given as an input; units multiply float and fixed-point formats",
             )
         for fmt in self.scales:
-            need(isinstance(fmt, FloatFormat), f"{fmt} is given as a scale; scales are float formats")
+            finite = isinstance(fmt, FloatFormat) and fmt.infinity_code is None
+            need(finite, f"{fmt} is given as a scale; scales are floats without infinity, such as e8m0 and ue4m3")
         need(bool(self.scales) == bool(self.scale_blocks), "scales and scale_blocks are given together, or neither")
         for name in ("length", "promote_every", "group"):
             value = getattr(self, name)
