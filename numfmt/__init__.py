@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from . import arithmetic, vectors
     from .named_units import get_unit, list_units
     from .sums import dot, matmul
+    from .unit_errors import stall_point, sum_error
     from .units import DotUnit
 
 _MODULES = ("arithmetic", "vectors")  # loaded when they are asked for, as what other modules define
 _ELSEWHERE = {
-    "DotUnit": "units", "dot": "sums", "get_unit": "named_units", "list_units": "named_units", "matmul": "sums"
+    "DotUnit": "units", "dot": "sums", "get_unit": "named_units", "list_units": "named_units", "matmul": "sums",
+    "stall_point": "unit_errors", "sum_error": "unit_errors",
 }  # fmt: skip
 
 
@@ -73,6 +75,8 @@ __all__ = [
     "pack",
     "quantize",
     "random_bits",
+    "stall_point",
+    "sum_error",
     "unpack",
     "value_table",
     "vectors",

@@ -21,7 +21,7 @@ from ._core.arithmetic import FAR, Frame, Number
 from ._core.dot import Keep
 from ._core.parameters import Results, Round
 from .arithmetic_engine import patterns_of as patterns_of
-from .arithmetic_plans import FRAMES, ResultPlan, frame_name, grid_of, layout_of, result_plan
+from .arithmetic_plans import FRAMES, ResultPlan, frame_name, grid_of, layout_of, precision_of, result_plan
 from .carriers import floor_log2, signed
 from .engines import NUMPY
 from .formats import FixedFormat, FloatFormat, Subnormals
@@ -278,6 +278,11 @@ def plan_of(unit: DotUnit, fa: Fmt, fb: Fmt, random_bit_count: int = 32) -> Plan
         widest = max(every, key=lambda f: f.bits)
         raise ValueError(f"{widest} is given to a unit; units take formats of up to 55 digits and 64 bits")
     frame = FRAMES[name]
+    if unit.kind in (Kind.ALIGNED, Kind.EXACT, Kind.FIXED) and precision_of(fa) + precision_of(fb) > SUM_BITS:
+        raise ValueError(
+            f"{fa} and {fb} are given to a unit of kind {unit.kind.value!r}, whose products have up to {SUM_BITS} "
+            "digits; kind 'chain' takes them"
+        )
 
     def to(fmt: FloatFormat, rounding: Rounding, overflow: Overflow | None) -> Rounder:
         return rounder(fmt, rounding, overflow, frame, unit, random_bit_count)
@@ -313,6 +318,16 @@ def last_place(fmt: Fmt) -> int:
     if isinstance(fmt, FixedFormat):
         return least_exponent(fmt)
     return least_exponent(fmt) - fmt.trailing_bits - (fmt.subnormals is Subnormals.SHIFTED)
+
+
+def check_length(unit: DotUnit, k: int) -> None:
+    """Refuse steps whose sums 64-bit integers do not hold."""
+    length = min(unit.length or k, k)
+    if (unit.fraction or 0) + 3 + length.bit_length() > 62:
+        raise ValueError(
+            f"a step of {length} products is given to a unit that keeps {unit.fraction} bits below the largest; "
+            f"with so many a step has up to {2 ** (59 - (unit.fraction or 0)) - 1}"
+        )
 
 
 def sum_bits(fa: Fmt, fb: Fmt, count: int) -> int:

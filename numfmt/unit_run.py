@@ -100,6 +100,7 @@ def run(
     """
     if a.codes.shape[-1] == 0:
         raise ValueError("a and b have K = 0; the unit adds at least one product")
+    engine.check_length(unit, a.codes.shape[-1])
     call = Call(unit, a, b, c, pairs, numbers)
     size = pairs.a.size
     threads = thread_count(threads, size * max(call.k, 1))

@@ -12,7 +12,7 @@ from math import floor, trunc
 from types import SimpleNamespace
 from typing import NamedTuple
 
-from spec.binary32 import is_negative, magnitude, with_sign
+from spec.binary32 import is_infinite, is_nan, is_negative, magnitude, with_sign
 from spec.formats import FixedFormat, FloatFormat, Format, Value, floor_log2, power_of_two
 from spec.names import fixed
 from spec.oracle import OVERFLOW, encode, encode_flags, value
@@ -268,9 +268,6 @@ def to_multiple(x: Fraction, fmt: FixedFormat, rounding: str) -> Fraction:
     size = max(floor_log2(abs(x) / fmt.quantum), 0) if x else 0
     wide = fixed(size + 3, fmt.fraction_bits)
     return number(wide.value(encode(x, wide, rounding)))
-
-
-# Compensation ends where the sum is no number: infinity or NaN is then what special_sum says, as in the other kinds.
 
 
 def product_of_accumulator(round_: Rounder, x: Value) -> Value:

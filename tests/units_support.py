@@ -327,8 +327,8 @@ def lengths(unit):
     return sorted(found - {0})
 
 
-def cases(unit, budget, seed=0):
-    """For every length rows of every category: `budget` products of each, or two rows, or one long one."""
+def cases(unit, budget, seed=0, least=2):
+    """For every length rows of every category: `budget` products of each, or `least` rows, or one long one."""
     rng = np.random.default_rng(seed)
     pairs = list(itertools.product([str(fmt) for fmt in unit.inputs], repeat=2))
     pairs = pairs[:: max(1, len(pairs) // 7)]
@@ -336,16 +336,16 @@ def cases(unit, budget, seed=0):
     for number, k in enumerate(lengths(unit)):
         formats = pairs[(number + seed) % len(pairs)]
         draws = [Draw(fmt, rng) for fmt in (*map(nf.get_format, formats), start)]
-        parts = [part(unit, draws, category, k, budget) for category in CATEGORIES]
+        parts = [part(unit, draws, category, k, 1 if k > 40 else max(least, budget // k)) for category in CATEGORIES]
         a, b, c = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:3])
         scales = tuple(np.concatenate(half) for half in zip(*(scales for *_, scales in parts), strict=True)) if unit.scales else None
         names = tuple(category.__name__ for category, found in zip(CATEGORIES, parts, strict=True) for _ in found[2])
         yield with_random_numbers(unit, Case(a, b, c, formats, scales, categories=names), rng)
 
 
-def part(unit, draws, category, k, budget):
+def part(unit, draws, category, k, count):
     """Codes of a, b, c and scales of one category."""
-    shape = (int(np.clip(budget // k, 1 if k > 40 else 2, 12)) * (1 + (category in OFTEN)), k)
+    shape = min(count, 12) * (1 + (category in OFTEN)), k
     a, b, c = category(Draws(unit, *draws, shape))
     if unit.kind.value == "fixed":
         a, b = draws[0].finite(a), draws[1].finite(b)
