@@ -175,6 +175,8 @@ class Rounder:
             zero = (out.m == 0) & ~out.infinite & ~out.nan
             out = out._replace(negative=np.where(zero, 0, out.negative))
         if self.kept is not None:
+            if self.fmt.infinity_code is None and np.any(out.infinite):
+                return read(self.code(out, random), self.fmt, self.frame)
             number: Numbers = dot.keep(out, random, self.frame.carrier, self.kept, self.mode, xp=NUMPY)
             return number
         return read(self.code(out, random), self.fmt, self.frame)

@@ -166,7 +166,7 @@ class DotUnit:
         ):  # fmt: skip
             if getattr(self, name) is not None:
                 set_field(name, enum.parse(getattr(self, name)))
-        self._check()
+        check(self)
 
     # ---- derived -------------------------------------------------------------------------------------------------
 
@@ -194,99 +194,17 @@ class DotUnit:
         found: dict[str, object] = {}
         for field in fields(self):
             value, default = getattr(self, field.name), field.default
-            if field.name == "evidence" or value == default or str(value) == str(scalar_or(default)):
+            if field.name == "evidence" or value == default or str(value) == str(_format_or_mode(default)):
                 continue
             found[field.name] = tuple(map(str, value)) if isinstance(value, tuple) else _plain(value)
         return found
-
-    # ---- refusals ------------------------------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        def need(condition: bool, message: str) -> None:
-            if not condition:
-                raise ValueError(message)
-
-        def only(names: str, condition: bool, where: str) -> None:
-            for name in names.split():
-                default = next(f.default for f in fields(self) if f.name == name)
-                need(
-                    condition or getattr(self, name) == default,
-                    f"{name}={_plain(getattr(self, name))} is given; it is read {where}",
-                )
-
-        aligned, late = self.kind is Kind.ALIGNED, self.addend == "late"
-        need(bool(self.inputs), "no input format is given; name at least one, such as inputs=('e4m3fn',)")
-        for fmt in self.inputs:
-            need(
-                not isinstance(fmt, CodebookFormat),
-                f"{fmt} is given as an input; units multiply float and fixed-point formats",
-            )
-        for fmt in self.scales:
-            finite = isinstance(fmt, FloatFormat) and fmt.infinity_code is None
-            need(finite, f"{fmt} is given as a scale; scales are floats without infinity, such as e8m0 and ue4m3")
-        need(bool(self.scales) == bool(self.scale_blocks), "scales and scale_blocks are given together, or neither")
-        for name in ("length", "promote_every", "group"):
-            value = getattr(self, name)
-            need(value is None or value >= 1, f"{name}={value} is given; it is at least 1")
-        need(aligned == (self.fraction is not None), "fraction is given for kind='aligned', and for no other")
-        need(self.fraction is None or 0 <= self.fraction <= 52, f"fraction={self.fraction} is given; it is 0 to 52")
-        only("alignment zero_exponent late_fraction late_reach group", aligned, "where kind='aligned'")
-        allowed = (Rounding.TOWARD_ZERO, Rounding.TOWARD_NEGATIVE, Rounding.TIES_TO_EVEN, Rounding.TO_ODD)
-        need(
-            self.alignment in allowed,
-            f"alignment={self.alignment.value} is given; it is toward_zero, toward_negative, ties_to_even or to_odd",
-        )
-        only("late_rounding late_fraction late_reach", late, "where addend='late'")
-        need(self.addend in ("early", "late"), f"addend={self.addend!r} is given; it is 'early' or 'late'")
-        need((self.kind is Kind.FIXED) == isinstance(self.accumulator, FixedFormat),
-             f"accumulator={self.accumulator} is given; fixed-point accumulators go with kind='fixed'")  # fmt: skip
-        need(
-            self.product is not None or self.kind is not Kind.TREE,
-            "kind='tree' is given without product; a tree adds rounded products",
-        )
-        only("product", self.kind in (Kind.CHAIN, Kind.TREE), "where kind='chain' or 'tree'")
-        need(
-            self.late_rounding is None or not self.late_rounding.is_stochastic or self.is_stochastic,
-            f"late_rounding={_plain(self.late_rounding)} is given with rounding={self.rounding.value}; "
-            "both are stochastic, or none",
-        )
-        need(
-            self.promote_every is None or self.kind is not Kind.FIXED,
-            f"promote_every={self.promote_every} is given with kind='fixed'; float accumulators are promoted",
-        )
-        exact = self.kind in (Kind.ALIGNED, Kind.EXACT)
-        only("product_limit", exact, "where kind='aligned' or 'exact'")
-        only("scales scale_blocks", exact or self.kind is Kind.FIXED, "where kind='aligned', 'exact' or 'fixed'")
-        need(
-            self.kind is not Kind.TREE or late,
-            "kind='tree' is given with addend='early'; a tree adds the accumulator late",
-        )
-        only(
-            "order",
-            (aligned and late) or self.kind is Kind.CHAIN,
-            "where kind='chain', or 'aligned' with a late addend",
-        )
-        need(
-            self.order is not Order.EVEN_ODD or late,
-            "order='even_odd' is given with addend='early'; two sums need a late one",
-        )
-        need(self.group is None or self.length is None or self.length % self.group == 0,
-             f"group={self.group} is given with length={self.length}; a step holds whole groups")  # fmt: skip
-        need(not self.is_stochastic or self.kind in (Kind.CHAIN, Kind.ALIGNED, Kind.EXACT),
-             f"rounding={self.rounding.value} is given; only chain, aligned and exact sums take it")  # fmt: skip
-        need(
-            self.flush_inputs in (None, "signed", "positive"),
-            f"flush_inputs={self.flush_inputs!r} is given; it is 'signed', 'positive' or None",
-        )
-        need(self.zero in ("positive", "ieee"), f"zero={self.zero!r} is given; it is 'positive' or 'ieee'")
-        need(self.evidence.grade in GRADES, f"grade {self.evidence.grade!r} is given; it is one of {', '.join(GRADES)}")
 
 
 def _listed(value: Any) -> tuple[Any, ...]:
     return (value,) if isinstance(value, str | FloatFormat | FixedFormat | CodebookFormat) else tuple(value)
 
 
-def scalar_or(default: object) -> object:
+def _format_or_mode(default: object) -> object:
     """A default that names a format as that format."""
     return scalar_format(default) if isinstance(default, str) and default == "float32" else default
 
@@ -294,3 +212,107 @@ def scalar_or(default: object) -> object:
 def _plain(value: object) -> object:
     """A value as it is written: modes and formats by name."""
     return str(value) if isinstance(value, FloatFormat | FixedFormat) else getattr(value, "value", value)
+
+
+# ---- refusals ----------------------------------------------------------------------------------------------------
+
+
+def check(unit: DotUnit) -> None:
+    """Raise ValueError for parameters that mean nothing together."""
+    for names, condition, where in _places(unit):
+        for name in names.split():
+            default = next(field.default for field in fields(unit) if field.name == name)
+            value = getattr(unit, name)
+            if not condition and value != default:
+                given = ", ".join(map(str, value)) if isinstance(value, tuple) else _plain(value)
+                raise ValueError(f"{name}={given} is given; it is read {where}")
+    for condition, message in _demands(unit):
+        if not condition:
+            raise ValueError(message)
+
+
+def _places(unit: DotUnit) -> list[tuple[str, bool, str]]:
+    """Parameters, whether the unit reads them, and where they are read."""
+    kind, late = unit.kind, unit.addend == "late"
+    aligned, fixed, chain = kind is Kind.ALIGNED, kind is Kind.FIXED, kind is Kind.CHAIN
+    exact = kind in (Kind.ALIGNED, Kind.EXACT)
+    rounds_products = unit.product is not None or fixed
+    return [
+        ("alignment zero_exponent late_fraction late_reach group", aligned, "where kind='aligned'"),
+        ("addend", exact or kind in (Kind.CHAIN, Kind.TREE), "where kind='aligned', 'exact', 'chain' or 'tree'"),
+        ("late_rounding late_fraction", late, "where addend='late'"),
+        ("late_reach", unit.late_fraction is not None, "with late_fraction"),
+        ("late_rounding", unit.late_fraction is None, "where late_fraction is None: with it there is one rounding"),
+        ("product", chain or kind is Kind.TREE, "where kind='chain' or 'tree'"),
+        ("product_rounding", rounds_products, "with product, or where kind='fixed'"),
+        ("product_limit", exact, "where kind='aligned' or 'exact'"),
+        ("scales scale_blocks", exact or fixed, "where kind='aligned', 'exact' or 'fixed'"),
+        ("scale_signs", bool(unit.scales), "with scales"),
+        ("order", (aligned and late) or chain, "where kind='chain', or 'aligned' with a late addend"),
+        ("promote_every flush_results", not fixed, "where accumulators are floats, not where kind='fixed'"),
+        ("length", kind not in (Kind.KAHAN, Kind.NEUMAIER), "where there are steps, not in compensated sums"),
+    ]
+
+
+def _demands(unit: DotUnit) -> list[tuple[bool, str]]:
+    """What must hold, and what is said where it does not."""
+    kind, late, fixed = unit.kind, unit.addend == "late", unit.kind is Kind.FIXED
+    codebooks = [fmt for fmt in unit.inputs if isinstance(fmt, CodebookFormat)]
+    scales = [fmt for fmt in unit.scales if not isinstance(fmt, FloatFormat) or fmt.infinity_code is not None]
+    given = {name: getattr(unit, name) for name in ("length", "promote_every", "group")}
+    counts = [f"{name}={count}" for name, count in given.items() if count is not None and count < 1]
+    alignments = (Rounding.TOWARD_ZERO, Rounding.TOWARD_NEGATIVE, Rounding.TIES_TO_EVEN, Rounding.TO_ODD)
+    drawn = [name for name in ("product_rounding", "input_rounding") if getattr(unit, name) is not None]
+    drawn = [name for name in drawn if getattr(unit, name).is_stochastic]
+    both = unit.late_rounding is None or not unit.late_rounding.is_stochastic or unit.is_stochastic
+    wraps = unit.overflow is Overflow.WRAP
+    sorts = {isinstance(fmt, FixedFormat) for fmt in (unit.accumulator, unit.c_format)}
+    in_pairs = kind is Kind.CHAIN and unit.order is Order.ODD_FIRST and unit.length == 2
+    return [
+        (bool(unit.inputs), "no input format is given; name at least one, such as inputs=('e4m3fn',)"),
+        (not codebooks,
+         f"{codebooks and codebooks[0]} is given as an input; units multiply float and fixed-point formats"),
+        (not scales,
+         f"{scales and scales[0]} is given as a scale; scales are floats without infinity, such as e8m0 and ue4m3"),
+        (bool(unit.scales) == bool(unit.scale_blocks), "scales and scale_blocks are given together, or neither"),
+        (not counts, f"{counts and counts[0]} is given; it is at least 1"),
+        ((kind is Kind.ALIGNED) == (unit.fraction is not None),
+         "fraction is given for kind='aligned', and for no other"),
+        (0 <= (unit.fraction or 0) <= 52, f"fraction={unit.fraction} is given; it is 0 to 52"),
+        (unit.alignment in alignments,
+         f"alignment={unit.alignment.value} is given; it is toward_zero, toward_negative, ties_to_even or to_odd"),
+        (unit.addend in ("early", "late"), f"addend={unit.addend!r} is given; it is 'early' or 'late'"),
+        (fixed == isinstance(unit.accumulator, FixedFormat),
+         f"accumulator={unit.accumulator} is given; fixed-point accumulators go with kind='fixed'"),
+        (len(sorts) == 1,
+         f"addend_format={unit.c_format} is given; it is a float where accumulator={unit.accumulator} is one"),
+        (unit.product is None or isinstance(unit.product, FloatFormat),
+         f"product={unit.product} is given; products are rounded to float formats"),
+        (kind is not Kind.TREE or unit.product is not None,
+         "kind='tree' is given without product; a tree adds rounded products"),
+        (kind is not Kind.TREE or late, "kind='tree' is given with addend='early'; a tree adds the accumulator late"),
+        (unit.order is not Order.ODD_FIRST or kind is Kind.CHAIN, "order='odd_first' is given; it is for kind='chain'"),
+        (unit.order is not Order.EVEN_ODD or late,
+         "order='even_odd' is given with addend='early'; two sums need a late one"),
+        (unit.order is not Order.EVEN_ODD or unit.group is None,
+         "order='even_odd' is given with group; groups are of neighbours"),
+        (unit.group is None or (unit.length or 0) % unit.group == 0,
+         f"group={unit.group} is given with length={unit.length}; a step holds whole groups"),
+        (not unit.is_stochastic or kind in (Kind.CHAIN, Kind.ALIGNED, Kind.EXACT),
+         f"rounding={unit.rounding.value} is given; only chain, aligned and exact sums take it"),
+        (both, f"late_rounding={_plain(unit.late_rounding)} is given with rounding={unit.rounding.value}; "
+               "both are stochastic, or none"),
+        (not drawn,
+         f"{drawn and drawn[0]} is given as stochastic; only rounding to the accumulator takes random numbers"),
+        (unit.overflow in (None, Overflow.SATURATE, Overflow.WRAP if fixed else Overflow.INFINITY),
+         f"overflow={_plain(unit.overflow)} is given; it is saturate, or {'wrap' if fixed else 'infinity'}"
+         f"{' of integers alone' * (wraps and not fixed)}, or None"),
+        (unit.flush_inputs in (None, "signed", "positive"),
+         f"flush_inputs={unit.flush_inputs!r} is given; it is 'signed', 'positive' or None"),
+        (unit.zero in ("positive", "ieee"), f"zero={unit.zero!r} is given; it is 'positive' or 'ieee'"),
+        (unit.nan_rule in ("canonical", "x86.vdpbf16ps"),
+         f"nan_rule={unit.nan_rule!r} is given; it is 'canonical' or 'x86.vdpbf16ps'"),
+        (unit.nan_rule == "canonical" or in_pairs,
+         "nan_rule='x86.vdpbf16ps' is given; it goes with kind='chain', length=2 and order='odd_first'"),
+        (unit.evidence.grade in GRADES, f"grade {unit.evidence.grade!r} is given; it is one of {', '.join(GRADES)}"),
+    ]  # fmt: skip

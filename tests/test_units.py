@@ -310,7 +310,7 @@ REFUSALS = [
     ({**PLAIN, "kind": "exact", "order": "odd_first"}, "order=odd_first is given; it is read where kind='chain', or 'aligned' with a late addend"),
     ({**ALIGN, "order": "even_odd"}, "order=even_odd is given; it is read where kind='chain', or 'aligned' with a late addend"),
     ({**PLAIN, "late_rounding": "stochastic", "addend": "late"}, "late_rounding=stochastic is given with rounding=ties_to_even; both are stochastic, or none"),
-    ({"inputs": "int8", "kind": "fixed", "accumulator": "int32", "promote_every": 4}, "promote_every=4 is given with kind='fixed'; float accumulators are promoted"),
+    ({"inputs": "int8", "kind": "fixed", "accumulator": "int32", "promote_every": 4}, "promote_every=4 is given; it is read where accumulators are floats, not where kind='fixed'"),
     ({**PLAIN, "product_limit": 128}, "product_limit=128 is given; it is read where kind='aligned' or 'exact'"),
     ({**PLAIN, "scales": "e8m0", "scale_blocks": (4,)}, "it is read where kind='aligned', 'exact' or 'fixed'"),
     ({**PLAIN, "order": "even_odd"}, "order='even_odd' is given with addend='early'; two sums need a late one"),
