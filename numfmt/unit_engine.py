@@ -175,11 +175,15 @@ class Rounder:
             zero = (out.m == 0) & ~out.infinite & ~out.nan
             out = out._replace(negative=np.where(zero, 0, out.negative))
         if self.kept is not None:
-            if self.fmt.infinity_code is None and np.any(out.infinite):
-                return read(self.code(out, random), self.fmt, self.frame)
             number: Numbers = dot.keep(out, random, self.frame.carrier, self.kept, self.mode, xp=NUMPY)
-            return number
+            return number if self.fmt.infinity_code is not None else self._finite(number, self.kept)
         return read(self.code(out, random), self.fmt, self.frame)
+
+    def _finite(self, number: Numbers, to: Keep) -> Numbers:
+        """Numbers with the largest value in the place of infinities."""
+        over = number.infinite & ~number.nan
+        m, exponent = np.where(over, to.largest, number.m), np.where(over, to.emax, number.exponent)
+        return number._replace(m=m, exponent=exponent, infinite=np.zeros_like(over))
 
     def code(self, out: Outcomes, random: Array | None = None) -> Array:
         """Codes of exact results."""

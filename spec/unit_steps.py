@@ -104,8 +104,8 @@ def beyond(negative: bool, fmt: FloatFormat, overflow: str) -> int:
 
 
 def rounded_product(u: SimpleNamespace, x: Value) -> Value:
-    """Infinity and NaN stay what they are, also where the product's format has none."""
-    return rounded(u, x, u.product, u.product_rounding) if special_sum([x]) is None else x
+    """NaN stays what it is, also where the product's format has none; infinity becomes the largest value there."""
+    return x if is_nan(x) else rounded(u, x, u.product, u.product_rounding)
 
 
 def is_subnormal(x: Value, fmt: Format) -> bool:
