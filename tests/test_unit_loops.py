@@ -127,6 +127,30 @@ def test_every_accumulator_meets_products(fmt, accumulator):
 
 
 @numba
+@pytest.mark.parametrize(("accumulator", "fmt", "a", "b", "c"), [
+    ("bf16", "e3m4", 1 + 2.0**-4, 1 + 2.0**-4, 2.0**-30), ("e8m13", "e4m3fn", 2.0**-9, 256.0, 2.0**-15 + 2.0**-28),
+    ("e8m13", "e4m3fn", -1.0, 1.0, 2.0**-15 * (1 + 2.0**-13)), ("tf32", "e4m3fn", -(2.0**-9), 2.0**-9, 2.0**-30 * (1 + 2.0**-10)),
+])  # fmt: skip
+def test_what_leaves_the_word_decides_ties(accumulator, fmt, a, b, c):
+    """A product that is a tie by itself, small products with leading zeros, powers of two of the opposite sign."""
+    unit = nf.DotUnit(inputs=(fmt,), accumulator=accumulator)
+    x, y = (np.asarray(nf.encode(np.full((2, 1), v), fmt)) for v in (a, b))
+    fast, slow = both(x, y.T, np.full((2, 2), c), unit, fmt)
+    assert np.array_equal(fast, slow)
+
+
+@numba
+def test_a_sticky_bit_lies_below_the_half():
+    unit = nf.DotUnit(inputs=("float16",), kind="aligned", length=16, fraction=25, zero="positive")
+    a = np.zeros((1, 16), np.float32)
+    a[0, :9], b = [2.0**13] * 8 + [33.0], np.zeros((16, 1), np.float32)
+    b[:9, 0] = [2.0**12] * 8 + [1.0]
+    fast, slow = both(a, b, None, unit, None)
+    assert np.array_equal(fast, slow)
+    assert fast.view(np.float32)[0, 0] == 268435488.0
+
+
+@numba
 @pytest.mark.parametrize("unit", [
     nf.DotUnit(inputs=("e4m3fn",), accumulator="e8m14"), nf.DotUnit(inputs=("float16",), accumulator="e8m13"),
     nf.DotUnit(inputs=("e5m2",), accumulator="e5m10"), nf.DotUnit(inputs=("e4m3fn",), accumulator="e5m10", rounding="toward_zero"),

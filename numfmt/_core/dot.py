@@ -85,8 +85,50 @@ def settle_words(high, low, exponent, carrier, *, xp):
     return _settled(negative, size, exponent + flag(long, high, spare, xp=xp), carrier, xp=xp)
 
 
+def lifted(t, place, word, *, xp):
+    """t · 2**place as high · 2**word + low with low in [0, 2**word).
+
+    Args:
+        place: integer array ≥ 0 such that high fits its word.
+        word: up to carrier.bits - 2.
+    """
+    near = xp.minimum(place, word)
+    low = (t & ((1 << (word - near)) - 1)) << near
+    return (t >> (word - near)) << (place - near), low
+
+
+def settle_long(high, low, word, exponent, zero_negative, carrier, *, xp):
+    """(high · 2**word + low) · 2**exponent as an `Outcome`, low being any integer; the sign of zero is given.
+
+    Args:
+        word: up to carrier.trailing + 1, and no less than the first of carrier.steps.
+    """
+    ones = (1 << word) - 1
+    high = high + (low >> word)
+    low = low & ones
+    negative = flag(high < 0, high, 1, xp=xp)
+    low = xp.where(negative != 0, -low & ones, low)
+    high = xp.where(negative != 0, -high - flag(low != 0, high, 1, xp=xp), high)
+    over = carrier.bits - 2 - carrier.trailing
+    long = flag(high >= 2 * carrier.hidden, high, over, xp=xp)
+    lost = low & ((1 << long) - 1)
+    low = (low >> long) | ((high & ((1 << long) - 1)) << (word - long)) | flag(lost != 0, low, 1, xp=xp)
+    high, exponent = high >> long, exponent + word + long
+    empty = high == 0
+    high, low = xp.where(empty, low, high), xp.where(empty, low * 0, low)
+    exponent = xp.where(empty, exponent - word, exponent)
+    for step in carrier.steps:
+        short = high < (2 * carrier.hidden >> step)
+        high = xp.where(short, (high << step) | (low >> (word - step)), high)
+        low = xp.where(short, (low & (ones >> step)) << step, low)
+        exponent = xp.where(short, exponent - step, exponent)
+    m = high | flag(low != 0, low, 1, xp=xp)
+    never = m != m
+    return Outcome(xp.where(m == 0, zero_negative, negative), exponent + carrier.trailing, m, never, never, m * 0)
+
+
 def _settled(negative, size, exponent, carrier, *, xp):
-    long = flag(size >= 2 * carrier.hidden, size, carrier.bits - 1 - carrier.trailing, xp=xp)
+    long = flag(size >= 2 * carrier.hidden, size, carrier.bits - 2 - carrier.trailing, xp=xp)
     m, top = normalize(_sticky(size, long, xp=xp), exponent + long + carrier.trailing, carrier, xp=xp)
     never = size != size
     return Outcome(negative, top, m, never, never, size * 0)
@@ -96,18 +138,16 @@ def accumulate(m, exponent, product, place, shift, *, xp):
     """An accumulator and an exact product, added and rounded to nearest, ties to even, in 32 bits.
 
     The accumulator is m · 2**(exponent - ACCUMULATOR), normalised, of p digits; the product, of w digits, is
-    product · 2**(place - PRODUCT), below 4 · 2**place. Bits that leave the word at its end are floored: they belong to
-    the smaller number, which then lies below half a unit of the result's last place, or next to half of it beside a
-    larger one that is even. That takes p ≤ 14 and w < p, or p, w ≤ 13. No sum is subnormal: the caller sees to that.
+    product · 2**(place - PRODUCT), below 4 · 2**place. What leaves the word at its end is kept as one sticky bit, which is
+    enough for p ≤ 14 and w < p, or p, w ≤ 13. No sum is subnormal: the caller sees to that.
 
     Args:
         shift: ACCUMULATOR + 1 - p, bits below the last place.
     """
     high = xp.maximum(exponent, place)
-    total = m >> xp.minimum(high - exponent + (ACCUMULATOR - PRODUCT), 31)
-    total = total + (product >> xp.minimum(high - place, 31))
+    total = _sticky(m, xp.minimum(high - exponent + (ACCUMULATOR - PRODUCT), 31), xp=xp)
+    total = total + _sticky(product, xp.minimum(high - place, 31), xp=xp)
     up = xp.leading_zeros(xp.magnitude(total)) - (31 - ACCUMULATOR)
-    up = xp.minimum(up, 31)
     total = total << up
     kept = total + ((1 << (shift - 1)) - 1) + ((total >> shift) & 1)
     return (kept >> shift) << shift, xp.where(total == 0, total - (1 << 24), high + (ACCUMULATOR - PRODUCT) - up)

@@ -210,7 +210,7 @@ STRICT = SimpleNamespace(where=_strict_where, some=np.any, minimum=_extreme(np.m
 class Case:
     """One call of a kernel, and what it has to give."""
 
-    kernel: str  # one of SCALAR, BLOCK or CORE
+    kernel: str  # one of SCALAR, BLOCK, CORE, ARITHMETIC or DOT
     format: str
     bits: int  # of the carrier
     engine: str
@@ -229,7 +229,7 @@ class Case:
     def __str__(self) -> str:
         """What kind of a call it is, in one line."""
         verb = "decode" if self.kernel.startswith("decode") else "quantize" if self.in_carrier else "encode"
-        verb = self.kernel if self.kernel in CORE + ARITHMETIC else f"{self.kernel}: {verb}" if self.kernel in BLOCK else verb
+        verb = self.kernel if self.kernel in CORE + ARITHMETIC + DOT else f"{self.kernel}: {verb}" if self.kernel in BLOCK else verb
         options = [self.rounding, self.overflow, self.platform, self.count and f"N={self.count}"]
         options += [f"wrap_bits={self.wrap_bits}" if self.wrap_bits else None]
         return " ".join([verb, self.format[:50], *(str(o) for o in options if o), f"binary{self.bits}", self.engine])
@@ -260,6 +260,10 @@ def answer(case: Case) -> Any:
         from tests.mutation.judge_arithmetic import call_of
 
         return _run(case, call_of(case))
+    if case.kernel in DOT:
+        from tests.mutation import judge_dot
+
+        return _run(case, judge_dot.call_of(case))
     if case.kernel == "block quotient":
         return _up_to_the_end(_run(case, _quotient_call(carrier)))
     fmt = _format(case.format)
@@ -383,7 +387,7 @@ def _compare(case: Case, got: Any) -> str | None:
         return None
     i, mask = wrong[0], 2**case.bits - 1
     word = "" if case.random is None else f" with {int(case.random[i]) & 0xFFFFFFFF:#x}"
-    if case.kernel in CORE + ARITHMETIC:
+    if case.kernel in CORE + ARITHMETIC + DOT:
         others = case.by if isinstance(case.by, tuple) else () if case.by is None else (case.by,)
         word += "".join(f" and {int(array[i]) & mask:#x}" for array in others)
     elif case.by is not None:
@@ -917,10 +921,15 @@ _OPERATIONS = "add sub mul mac fma div sqrt rem convert scale_b log_b round_to_i
 ARITHMETIC = (  # judge_arithmetic.py makes them
     *(f"arithmetic {name}" for name in _OPERATIONS), *(f"arithmetic {name} flags" for name in _OPERATIONS),
 )  # fmt: skip
+_SUMS = ("settle", "settle_words", "settle_long", "keep", "accumulate")
+DOT = (  # judge_dot.py makes them
+    "dot align", "dot cut", "dot lifted", "dot lifted low", *(f"dot {name}" for name in _SUMS), *(f"dot {name} exponent" for name in _SUMS),
+)  # fmt: skip
 KERNELS = {
     "arithmetic.py": ARITHMETIC,
     "binary32.py": CORE[1:],
     "block.py": BLOCK,
+    "dot.py": DOT,
     "fixed.py": ("fixed", "decode fixed", "block fixed", *ARITHMETIC),
     "fraction.py": ("fraction", "gapped", "table"),
     "gapped.py": ("gapped", *ARITHMETIC),

@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []  # run as a file, Python looks beside this one
 
-from tests.mutation import judge, judge_arithmetic, judge_blocks, judge_core, mutants, sweep, workers  # noqa: E402
+from tests.mutation import judge, judge_arithmetic, judge_blocks, judge_core, judge_dot, mutants, sweep, workers  # noqa: E402
 from tests.mutation.judge import Case  # noqa: E402
 from tests.mutation.mutants import Mutant  # noqa: E402
 
@@ -88,6 +88,8 @@ def _cases(options: argparse.Namespace, files: set[str]) -> list[Case]:
         made += judge_core.cases(options.seed)
     if any(map(touched, judge.ARITHMETIC)) and options.formats is None:
         made += judge_arithmetic.cases(options.seed)
+    if any(map(touched, judge.DOT)) and options.formats is None:
+        made += judge_dot.cases(options.seed)
     return [case for case in made if touched(case.kernel)]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tests.mutation import judge, judge_arithmetic, judge_blocks, judge_core, workers
+from tests.mutation import judge, judge_arithmetic, judge_blocks, judge_core, judge_dot, workers
 from tests.mutation.mutants import Mutant
 
 STOCHASTIC = judge.STOCHASTIC[::3]
@@ -66,6 +66,7 @@ def cases() -> Iterator[judge.Case]:
     yield from judge_blocks.sweeps(operands(32), operands(64))
     yield from judge_core.sweeps()
     yield from judge_arithmetic.sweeps()
+    yield from judge_dot.sweeps()
 
 
 def compare(mutant: Mutant) -> workers.Answer:
