@@ -32,13 +32,16 @@ static uint8_t raised(void) {
 
 /* 1 if the processor has the feature and the system saves the registers that it needs, else 0. */
 static int has(const char *feature) {
-    unsigned a, b, c = 0, d, low = 0, high = 0; /* c of leaf 1; a and d of leaf 7.1 */
+    unsigned a, b, c = 0, d, seven = 0, low = 0, high = 0; /* c of leaves 1 and 7; a and d of leaf 7.1 */
     __builtin_cpu_init();
     __get_cpuid(1, &a, &b, &c, &d);
+    if (!__get_cpuid_count(7, 0, &a, &b, &seven, &d)) seven = 0;
     if (!__get_cpuid_count(7, 1, &low, &b, &a, &high)) low = high = 0;
     if (!strcmp(feature, "f16c")) return __builtin_cpu_supports("avx") && (c >> 29 & 1);
     if (!strcmp(feature, "fma")) return __builtin_cpu_supports("avx") && (c >> 12 & 1);
     if (!strcmp(feature, "bf16")) return __builtin_cpu_supports("avx512vl") && (low >> 5 & 1);
+    if (!strcmp(feature, "vnni")) return __builtin_cpu_supports("avx512vl") && (seven >> 11 & 1);
+    if (!strcmp(feature, "avx_vnni")) return __builtin_cpu_supports("avx2") && (low >> 4 & 1);
     if (!strcmp(feature, "ne_convert")) return __builtin_cpu_supports("avx2") && (high >> 5 & 1);
     return 0;
 }
@@ -89,6 +92,33 @@ CONVERT(widen, uint16_t, uint32_t, "vmovdqu (%0), %%xmm0\n", "movzwl (%0), %%eax
 FMA(fma_single, uint32_t, "s")
 FMA(fma_double, uint64_t, "d")
 
+/* c + a·b, a and b being words of several elements, which the instruction multiplies and adds. */
+#define DOT(NAME, INSTRUCTION)                                                                                       \
+    static void NAME(const uint32_t *a, const uint32_t *b, const uint32_t *c, uint32_t *out, uint8_t *flags, long n, \
+                     unsigned control) {                                                                             \
+        if (!flags) {                                                                                                \
+            for (long i = 0; i < n; i += 8)                                                                          \
+                __asm__ volatile("vmovdqu (%0), %%ymm1\nvmovdqu (%1), %%ymm2\nvmovdqu (%2), %%ymm0\n" INSTRUCTION    \
+                                 "vmovdqu %%ymm0, (%3)\n" ::"r"(a + i), "r"(b + i), "r"(c + i), "r"(out + i)         \
+                                 : "xmm0", "xmm1", "xmm2", "memory");                                                \
+        } else {                                                                                                     \
+            for (long i = 0; i < n; i++) {                                                                           \
+                set_control(control);                                                                                \
+                __asm__ volatile("vmovd (%0), %%xmm1\nvmovd (%1), %%xmm2\nvmovd (%2), %%xmm0\n" INSTRUCTION          \
+                                 "vmovd %%xmm0, (%3)\n" ::"r"(a + i), "r"(b + i), "r"(c + i), "r"(out + i)           \
+                                 : "xmm0", "xmm1", "xmm2", "memory");                                                \
+                flags[i] = raised();                                                                                 \
+            }                                                                                                        \
+        }                                                                                                            \
+        __asm__ volatile("vzeroupper" ::: "memory");                                                                 \
+    }
+/* In bytes: which of both encodings an assembler takes for a name depends on its age. */
+DOT(dot_bf16, ".byte 0x62, 0xf2, 0x76, 0x28, 0x52, 0xc2\n") /* vdpbf16ps ymm0, ymm1, ymm2 */
+DOT(dot_int8_evex, ".byte 0x62, 0xf2, 0x75, 0x28, 0x50, 0xc2\n") /* vpdpbusd ymm0, ymm1, ymm2 */
+DOT(dot_int8_vex, ".byte 0xc4, 0xe2, 0x75, 0x50, 0xc2\n")
+DOT(dot_int8_saturating_evex, ".byte 0x62, 0xf2, 0x75, 0x28, 0x51, 0xc2\n") /* vpdpbusds ymm0, ymm1, ymm2 */
+DOT(dot_int8_saturating_vex, ".byte 0xc4, 0xe2, 0x75, 0x51, 0xc2\n")
+
 /* Does the processor have what an instruction needs? */
 int numfmt_has(const char *feature) { return has(feature); }
 
@@ -131,6 +161,32 @@ void numfmt_fma64(const uint64_t *a, const uint64_t *b, const uint64_t *c, uint6
     unsigned before = get_control();
     set_control(MASKED | control);
     fma_double(a, b, c, out, flags, n, MASKED | control);
+    set_control(before);
+}
+
+/* Pairs of bfloat16, the even element in the lower half of a word, added to float32. */
+void numfmt_dot_bf16(const uint32_t *a, const uint32_t *b, const uint32_t *c, uint32_t *out, uint8_t *flags, long n,
+                     unsigned control) {
+    unsigned before = get_control();
+    set_control(MASKED | control);
+    dot_bf16(a, b, c, out, flags, n, MASKED | control);
+    set_control(before);
+}
+
+/* Four bytes of a without and of b with sign, added to int32: modulo 2^32, and saturated. */
+void numfmt_dot_int8(const uint32_t *a, const uint32_t *b, const uint32_t *c, uint32_t *out, uint8_t *flags, long n,
+                     unsigned control) {
+    unsigned before = get_control();
+    set_control(MASKED | control);
+    (has("vnni") ? dot_int8_evex : dot_int8_vex)(a, b, c, out, flags, n, MASKED | control);
+    set_control(before);
+}
+
+void numfmt_dot_int8_saturating(const uint32_t *a, const uint32_t *b, const uint32_t *c, uint32_t *out, uint8_t *flags,
+                                long n, unsigned control) {
+    unsigned before = get_control();
+    set_control(MASKED | control);
+    (has("vnni") ? dot_int8_saturating_evex : dot_int8_saturating_vex)(a, b, c, out, flags, n, MASKED | control);
     set_control(before);
 }
 #else /* none of them is here */

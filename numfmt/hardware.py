@@ -1,4 +1,4 @@
-"""The processor at hand as a judge: its own conversions and fused multiply-add, run on arrays of codes.
+"""The processor at hand as a judge: its own conversions, fused multiply-add and dot products, run on arrays of codes.
 
 `hardware.c` beside this module is compiled when `machine` is first called, into a temporary folder. Nothing else of
 numfmt needs a compiler.
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from . import hardware_dots
 from .named import scalar_format
 from .rounding import Rounding
 
@@ -40,16 +41,16 @@ class Unavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class Instruction:
-    """An instruction and the platform of numfmt that describes it.
+    """An instruction and the platform, or the dot-product unit, of numfmt that describes it.
 
     Attributes:
         name: as the processor's manual writes it.
         entry: its function in hardware.c.
         features: processor features of which one is needed, as hardware.c calls them, with Linux's names of them.
-        operation: what it computes: "convert" or "fma".
+        operation: what it computes: "convert", "fma", or "dot", whose operands are words of several elements.
         source: name of the operands' format.
         to: name of the result's format.
-        platform: name of the platform.
+        platform: name of the platform, or of the unit.
         roundings: the modes it has.
         has_flags: whether it reports IEEE exceptions.
     """
@@ -67,7 +68,17 @@ class Instruction:
     @property
     def operands(self) -> int:
         """How many operands it takes."""
-        return 3 if self.operation == "fma" else 1
+        return 1 if self.operation == "convert" else 3
+
+    @property
+    def operand_bits(self) -> int:
+        """Width of an operand."""
+        return 32 if self.operation == "dot" else scalar_format(self.source).bits
+
+    @property
+    def described(self) -> str:
+        """What of numfmt it is compared with, in words."""
+        return f"{'unit' if self.operation == 'dot' else 'platform'} {self.platform}"
 
     @property
     def needs(self) -> str:
@@ -78,6 +89,7 @@ class Instruction:
 _NEAREST = ROUNDINGS[:1]
 _BF16 = (("bf16", "avx512_bf16"), ("ne_convert", "avx_ne_convert"))
 _F16C, _FMA = (("f16c", "f16c"),), (("fma", "fma"),)
+_DOT_BF16, _VNNI = (("bf16", "avx512_bf16"),), (("vnni", "avx512_vnni"), ("avx_vnni", "avx_vnni"))
 
 # Intel SDM volume 2, and volume 1 §14.5 for the order in which the NaNs of VFMADD213 win.
 INSTRUCTIONS = (
@@ -88,6 +100,13 @@ INSTRUCTIONS = (
     Instruction("VCVTPH2PS", "numfmt_widen", _F16C, "convert", "float16", "float32", "x86.vcvtph2ps", _NEAREST),
     Instruction("VFMADD213SS", "numfmt_fma32", _FMA, "fma", "float32", "float32", "x86.sse"),
     Instruction("VFMADD213SD", "numfmt_fma64", _FMA, "fma", "float64", "float64", "x86.sse"),
+    Instruction(
+        "VDPBF16PS", "numfmt_dot_bf16", _DOT_BF16, "dot", "bfloat16", "float32", "x86.vdpbf16ps", _NEAREST, False
+    ),
+    Instruction("VPDPBUSD", "numfmt_dot_int8", _VNNI, "dot", "uint8", "int32", "x86.vpdpbusd", _NEAREST, False),
+    Instruction(
+        "VPDPBUSDS", "numfmt_dot_int8_saturating", _VNNI, "dot", "uint8", "int32", "x86.vpdpbusds", _NEAREST, False
+    ),
 )
 
 
@@ -129,7 +148,7 @@ class Machine:
         shape = np.shape(operands[0])
         size = int(np.prod(shape))
         filled = -(-size // LANES) * LANES
-        inputs = [_padded(codes, scalar_format(instruction.source).bits, filled) for codes in operands]
+        inputs = [_padded(codes, instruction.operand_bits, filled) for codes in operands]
         out = np.empty(filled, f"uint{scalar_format(instruction.to).bits}")
         flags = np.empty(filled, np.uint8) if return_flags else None
         number = ROUNDINGS.index(mode)
@@ -236,6 +255,8 @@ def triples(bits: int, trailing: int, count: int) -> list[Array]:
 
 def operands(instruction: Instruction, count: int) -> list[Array]:
     """Operand columns: characteristic ones first, then, up to `count`, random ones."""
+    if instruction.operation == "dot":
+        return hardware_dots.operands(instruction, count)
     fmt = scalar_format(instruction.source)
     trailing = {16: 10, 32: 23, 64: 52}[fmt.bits]
     if instruction.operation == "fma":
@@ -253,9 +274,11 @@ def operands(instruction: Instruction, count: int) -> list[Array]:
 
 
 def expected(instruction: Instruction, columns: Sequence[Array], rounding: Rounding) -> tuple[Array, Array]:
-    """Codes and flags by the instruction's platform."""
+    """Codes and flags by the instruction's platform or unit; a unit raises no flags."""
     from . import arithmetic
 
+    if instruction.operation == "dot":
+        return hardware_dots.expected(instruction, columns), np.zeros(columns[0].shape, np.uint8)
     codes, flags = arithmetic.compute(
         instruction.operation, columns, instruction.source, to=instruction.to, rounding=rounding,
         platform=instruction.platform,
@@ -264,7 +287,7 @@ def expected(instruction: Instruction, columns: Sequence[Array], rounding: Round
 
 
 class Comparison(NamedTuple):
-    """One instruction in one mode, beside its platform; `vectors` is 0 where the processor lacks it."""
+    """One instruction in one mode, beside its platform or unit; `vectors` is 0 where the processor lacks it."""
 
     instruction: Instruction
     rounding: Rounding
@@ -274,7 +297,7 @@ class Comparison(NamedTuple):
 
 
 def compare(instruction: Instruction, rounding: Rounding, columns: Sequence[Array]) -> Comparison:
-    """Run an instruction and its platform on the same operands; bits of results and flags."""
+    """Run an instruction and its platform or unit on the same operands; bits of results and flags."""
     here = machine()
     got, flags = here.run(instruction, columns, rounding, return_flags=instruction.has_flags)
     wanted, wanted_flags = expected(instruction, columns, rounding)
@@ -285,16 +308,16 @@ def compare(instruction: Instruction, rounding: Rounding, columns: Sequence[Arra
     first = ""
     if count:
         i = int(np.argmax(differs))
-        given = " ".join(_hex(column[i], instruction.source) for column in columns)
-        results = [_hex(codes[i], instruction.to) for codes in (got, wanted)]
+        given = " ".join(_hex(column[i], instruction.operand_bits) for column in columns)
+        results = [_hex(codes[i], scalar_format(instruction.to).bits) for codes in (got, wanted)]
         first = f"{given} gives {results[0]}, {instruction.platform} says {results[1]}"
         if flags is not None:
             first += f"; flags {int(flags[i]):02x} and {int(wanted_flags[i]):02x}"
     return Comparison(instruction, rounding, columns[0].size, count, first)
 
 
-def _hex(code: Any, name: str) -> str:
-    return f"0x{int(code):0{scalar_format(name).bits // 4}x}"
+def _hex(code: Any, bits: int) -> str:
+    return f"0x{int(code):0{bits // 4}x}"
 
 
 def comparisons(count: int = 5000) -> Iterator[Comparison]:

@@ -14,7 +14,7 @@ from .carriers import holds, magnitude_pattern, pattern, signed, value_of
 from .engines import apply
 from .formats import CodebookFormat, FixedFormat, FloatFormat, Format, Subnormals
 from .named import scalar_format
-from .plans import Plan, encode_plan, quantize_plan, resolve
+from .plans import Plan, encode_plan, quantize_plan, resolve, round_parameters
 from .rounding import Overflow, Rounding, Rule, unknown
 from .scale_rules import Steps, nan_scale, scale_dtype, steps_of
 from .sources import (
@@ -28,13 +28,18 @@ from .sources import (
     results_exact,
 )
 from .specials import Rules
+from .unit_engine import Plan as UnitPlan
+from .unit_engine import last_place, least_exponent, sum_bits
+from .unit_engine import plan_of as unit_plan
+from .units import Kind, Order
 
 __all__ = [
-    "FLOATS", "Axis", "CodebookFormat", "FixedFormat", "FloatFormat", "Format", "Layout", "Overflow", "Plan",
-    "Rounding", "Rule", "Rules", "Steps", "Subnormals", "apply", "closed_form", "code_dtype", "decode_patterns",
-    "decode_plan", "decode_table", "dtype_format", "encode_plan", "holds", "layout_of", "magnitude_pattern",
-    "nan_scale", "narrowest_carrier", "pattern", "pattern_dtype", "precision", "quantize_plan", "resolve",
-    "results_exact", "scalar_format", "scale_dtype", "signed", "steps_of", "unknown", "value_of",
+    "FLOATS", "Axis", "CodebookFormat", "FixedFormat", "FloatFormat", "Format", "Kind", "Layout", "Order",
+    "Overflow", "Plan", "Rounding", "Rule", "Rules", "Steps", "Subnormals", "UnitPlan", "apply", "closed_form",
+    "code_dtype", "decode_patterns", "decode_plan", "decode_table", "dtype_format", "encode_plan", "holds",
+    "last_place", "layout_of", "least_exponent", "magnitude_pattern", "nan_scale", "narrowest_carrier", "pattern",
+    "pattern_dtype", "precision", "quantize_plan", "resolve", "results_exact", "round_parameters", "scalar_format",
+    "scale_dtype", "signed", "steps_of", "sum_bits", "unit_plan", "unknown", "value_of",
 ]  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def _amx(format: str, note: str, **more: Any) -> DotUnit:
     """Two sums from zero, over even and odd k of a tile, which are added, and then to the accumulator."""
     tile = "a whole tile has K = 32: replace(unit, length=…) for a smaller one"
     return _unit(
-        inputs=format, kind="chain", length=32, order="even_odd", addend="late", flush_results=True, nan=0xFFC00000,
+        inputs=format, kind="chain", length=32, order="even_odd", addend="late", flush_results="tiny", nan=0xFFC00000,
         evidence=Evidence("D", SDM, f"{note}{tile}; {NAN_X86}"), **more,
     )  # fmt: skip
 
@@ -222,7 +222,7 @@ FAMILIES: dict[str, dict[str, DotUnit]] = {
         "mi300.fp64": _fma("float64", _two_models(NANS)),
     },
     "x86": {
-        "x86.vdpbf16ps": _unit(inputs="bfloat16", kind="chain", length=2, order="odd_first", flush_inputs="signed", flush_results=True,
+        "x86.vdpbf16ps": _unit(inputs="bfloat16", kind="chain", length=2, order="odd_first", flush_inputs="signed", flush_results="tiny",
                                nan=0xFFC00000, nan_rule="x86.vdpbf16ps", evidence=Evidence("A", ZEN5)),
         "x86.vpdpbusd": _unit(inputs=("uint8", "int8"), kind="fixed", length=4, accumulator="int32", overflow="wrap", evidence=Evidence("A", ZEN5)),
         "x86.vpdpbusds": _unit(inputs=("uint8", "int8"), kind="fixed", length=4, accumulator="int32", overflow="saturate", evidence=Evidence("A", ZEN5)),

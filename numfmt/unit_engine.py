@@ -224,7 +224,7 @@ def rounder(
         beyond = infinity if overflow is Overflow.INFINITY else (plan.results.overflow, plan.results.negative_overflow)
         results = Results(*beyond, *infinity, *plan.results[4:])
         plan = ResultPlan(frame, plan.target, plan.gap, results, plan.mode, plan.raised, plan.general)
-    return Rounder(fmt, frame, plan, kept(fmt, plan, unit), unit.flush_results, unit.zero == "positive")
+    return Rounder(fmt, frame, plan, kept(fmt, plan, unit), bool(unit.flush_results), unit.zero == "positive")
 
 
 def _default(fmt: FloatFormat) -> Overflow:
@@ -246,7 +246,8 @@ def kept(fmt: FloatFormat, plan: ResultPlan, unit: DotUnit) -> Keep | None:
     largest = int(fmt.max / Fraction(2) ** (emax - plan.frame.carrier.trailing))
     ends = beyond(plan.results.overflow), beyond(plan.results.negative_overflow)
     assert nan is not None or 2 not in ends
-    return Keep(fmt.precision, floor_log2(fmt.min_normal), emax, largest, *ends, int(unit.flush_results))
+    flush = 2 if unit.flush_results == "tiny" else int(unit.flush_results)
+    return Keep(fmt.precision, floor_log2(fmt.min_normal), emax, largest, *ends, flush)
 
 
 # ---- plans -------------------------------------------------------------------------------------------------------

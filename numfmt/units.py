@@ -98,7 +98,8 @@ class DotUnit:
         promoted: its format; it rounds to nearest, ties to even.
         input_rounding: how float32 operands that are no value of an input format become one; None refuses them.
         flush_inputs: subnormal operands count as zeros: "signed" of their sign, "positive" as +0; None: as they are.
-        flush_results: subnormal results of every rounded operation become zeros of their sign.
+        flush_results: subnormal results of every rounded operation become zeros of their sign; "tiny": those that are
+            subnormal when rounded as if exponents had no end (tininess after rounding, IEEE 754 §7.5), as x86 does.
         product_limit: exact products of magnitude 2**product_limit and more are infinite; None: no finite ones are.
         zero: sign of exact zeros: "positive" always, "ieee" as IEEE 754 §6.3 has it.
         nan: pattern, in their dtype, of results that are NaN; None is the canonical quiet NaN.
@@ -142,7 +143,7 @@ class DotUnit:
     promoted: FloatFormat = "float32"  # type: ignore[assignment]
     input_rounding: Rounding | None = None
     flush_inputs: Literal["signed", "positive"] | None = None
-    flush_results: bool = False
+    flush_results: Literal[False, True, "tiny"] = False
     product_limit: int | None = None
     zero: Literal["positive", "ieee"] = "ieee"
     nan: int | None = None
@@ -309,6 +310,8 @@ def _demands(unit: DotUnit) -> list[tuple[bool, str]]:
          f"{' of integers alone' * (wraps and not fixed)}, or None"),
         (unit.flush_inputs in (None, "signed", "positive"),
          f"flush_inputs={unit.flush_inputs!r} is given; it is 'signed', 'positive' or None"),
+        (unit.flush_results in (False, True, "tiny"),
+         f"flush_results={unit.flush_results!r} is given; it is False, True or 'tiny'"),
         (unit.zero in ("positive", "ieee"), f"zero={unit.zero!r} is given; it is 'positive' or 'ieee'"),
         (unit.nan_rule in ("canonical", "x86.vdpbf16ps"),
          f"nan_rule={unit.nan_rule!r} is given; it is 'canonical' or 'x86.vdpbf16ps'"),

@@ -15,6 +15,7 @@ from .receipt import Receipt
 from .recipe import Gemm, Hadamard, Operand, Recipe
 from .recipes import get_recipe, list_recipes
 from .stats import Statistics, stats
+from .units import matmul
 
 __all__ = [
     "BlockArray",
@@ -38,6 +39,7 @@ __all__ = [
     "encode",
     "get_recipe",
     "list_recipes",
+    "matmul",
     "operands",
     "paths",
     "quantize",

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from jax import lax
 
+from numfmt import DotUnit
+
 from .gemm import Bilinear, Sides, checked_key, floats, product_of
 from .random import Key
 from .recipe import Recipe, Roles, as_recipe
@@ -58,6 +60,8 @@ def conv_general_dilated(
     )  # fmt: skip
     if chosen.is_identity:
         return lax.conv_general_dilated(lhs, rhs, *options, precision, preferred_element_type)
+    if any(isinstance(gemm.accumulate, DotUnit) for gemm in (chosen.fprop, chosen.dgrad, chosen.wgrad)):
+        raise ValueError("a recipe that accumulates in a unit is given for a convolution; only dot_general takes it")
     lhs, rhs = floats(lhs), floats(rhs)
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     options = (*options[:4], numbers, *options[5:])

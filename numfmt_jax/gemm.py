@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from numfmt import BlockFormat
+from numfmt import BlockFormat, DotUnit
 from numfmt.kernels import Format
 
 from .measures import NAMES, measured
@@ -49,6 +49,7 @@ class Bilinear:
     precision: Any
     preferred_element_type: Any
     roles: Roles
+    numbers: Any = None  # the dimension numbers of a `dot_general`
 
     def __call__(self, lhs: Array, rhs: Array) -> Array:
         """The product as lax has it."""
@@ -164,9 +165,23 @@ def _operands_of(
 
 
 def multiply(
-    product: Bilinear, gemm: Gemm, lhs: Array, rhs: Array, out_dtype: Any, function: Callable[..., Array]
+    product: Bilinear,
+    gemm: Gemm,
+    lhs: Array,
+    rhs: Array,
+    out_dtype: Any,
+    function: Callable[..., Array],
+    position: int | None = None,
 ) -> Array:
-    """The product of rounded operands: accumulated as the recipe says, then the scales of the slots divided out."""
+    """The product of rounded operands: accumulated as the recipe says, then the scales of the slots divided out.
+
+    Args:
+        position: of the operand whose cotangent it is; None for the forward product.
+    """
+    if isinstance(gemm.accumulate, DotUnit):
+        from .units import accumulated
+
+        return _unscaled(gemm, accumulated(product, gemm, lhs, rhs, position), jnp.float32).astype(out_dtype)
     dtype = jnp.promote_types(lhs.dtype, rhs.dtype)
     accumulate = jnp.dtype(gemm.accumulate or "float32")
     if out_dtype == jnp.float64:
@@ -175,10 +190,13 @@ def multiply(
         lhs.astype(dtype), rhs.astype(dtype), precision=product.precision or lax.Precision.HIGHEST,
         preferred_element_type=accumulate,
     )  # fmt: skip
+    return _unscaled(gemm, y, accumulate).astype(out_dtype)
+
+
+def _unscaled(gemm: Gemm, y: Array, dtype: Any) -> Array:
+    """A product without the scales of its slots."""
     scale = prod(Fraction(slot.scale) for slot in (gemm.lhs, gemm.rhs) if slot is not None)
-    if scale != 1:
-        y = y * np.asarray(float(1 / scale), accumulate)
-    return y.astype(out_dtype)
+    return y if scale == 1 else y * np.asarray(float(1 / scale), dtype)
 
 
 # ---- the product and its gradients -----------------------------------------------------------------------------
@@ -261,7 +279,7 @@ def _cotangent(product: Bilinear, gemm: Gemm, operands: tuple[Array, Array], pri
         (d,) = jax.linear_transpose(called, jax.typeof(primal).update(dtype=jnp.dtype(dtype)))(g)
         return d
 
-    return multiply(product, gemm, *operands, primal.dtype, function)
+    return multiply(product, gemm, *operands, primal.dtype, function, position)
 
 
 def _transposed(product: Bilinear, position: int, primal: Array, other: Array) -> Callable[[Array], Array]:
@@ -308,7 +326,7 @@ def dot_general(
         tap: for `stats`: zeros, float32 (6, len(measures.NAMES)), whose cotangent is what rounding did.
 
     Returns:
-        Array of the shape and dtype that lax gives. Rounded operands are accumulated in float32.
+        Array of the shape and dtype that lax gives. Rounded operands are accumulated in float32, or as the recipe says.
 
     Raises:
         ValueError: an unknown recipe, a random one without a key, a Hadamard transform that does not divide
@@ -325,11 +343,10 @@ def dot_general(
     if chosen.is_identity:
         return lax.dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type, **keywords)
     lhs, rhs = floats(lhs), floats(rhs)
-    numbers = _normalized(dimension_numbers)
-    function = partial(_dot, numbers, tuple(keywords.items()))
-    product = Bilinear(
-        function, *_sides(numbers, lhs.ndim, rhs.ndim), precision, preferred_element_type, Roles(chosen, weight)
-    )
+    product = bilinear(
+        dimension_numbers, lhs.ndim, rhs.ndim, precision, preferred_element_type, Roles(chosen, weight),
+        tuple(keywords.items()),
+    )  # fmt: skip
     return product_of(product, lhs, rhs, checked_key(chosen, key), tap)
 
 
@@ -360,9 +377,7 @@ def operands(
     """
     lhs, rhs, g = floats(lhs), floats(rhs), floats(cotangent)
     chosen = as_recipe(recipe)
-    numbers = _normalized(dimension_numbers)
-    roles = Roles(chosen, weight)
-    product = Bilinear(partial(_dot, numbers, ()), *_sides(numbers, lhs.ndim, rhs.ndim), None, None, roles)
+    product = bilinear(dimension_numbers, lhs.ndim, rhs.ndim, None, None, Roles(chosen, weight))
     words = checked_key(chosen, key)
     (_, of_lhs), (_, of_rhs) = _backward_operands(product, lhs, rhs, g, words)
     x, w = _forward_operands(product, lhs, rhs, words)
@@ -371,6 +386,21 @@ def operands(
     else:
         (g_d, w_d), (x_w, g_w) = of_lhs, of_rhs
     return dict(zip(chosen.slots(), (x, w, g_d, w_d, x_w, g_w), strict=True))
+
+
+def bilinear(
+    dimension_numbers: Any, lhs_ndim: int, rhs_ndim: int, precision: Any, dtype: Any, roles: Roles, keywords: Any = ()
+) -> Bilinear:
+    """A dot_general as a product with roles."""
+    numbers = _normalized(dimension_numbers)
+    function = partial(_dot, numbers, keywords)
+    return Bilinear(function, *_sides(numbers, lhs_ndim, rhs_ndim), precision, dtype, roles, numbers)
+
+
+def cotangents(product: Bilinear, lhs: Array, rhs: Array, g: Array, key: Array | None) -> tuple[Array, Array]:
+    """The cotangents of both operands, as the product's recipe has them."""
+    d_lhs, d_rhs, _, _ = _product_backward(product, (lhs, rhs, key, None), g)
+    return d_lhs, d_rhs
 
 
 def _dot(numbers: Any, keywords: Any, lhs: Array, rhs: Array, **options: Any) -> Array:

@@ -13,13 +13,15 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from numfmt import BlockFormat, FloatFormat, Overflow, Platform, Rounding, get_format
+from numfmt import BlockFormat, DotUnit, FloatFormat, Overflow, Platform, Rounding, get_format, get_unit
 from numfmt.kernels import Format, unknown
 
 from .quantize import Rounds, rounds_of
+from .unit_plans import name_of, plan_of
 
 SOURCES = ("raw", "bf16", "forward")
 AXES = ("contracting", "last_contracting")
+ACCUMULATED = (None, "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -144,23 +146,51 @@ class Gemm:
 
     Args:
         lhs, rhs: `Operand`, a format or its name, or None.
-        accumulate: dtype of the sum: float32 where None and a slot is given, else what lax does.
+        accumulate: dtype of the sum: float32 where None and a slot is given, else what lax does; or a `DotUnit` or its
+            name, which computes the product: `numfmt_jax.matmul` says how. Slots have formats that it takes.
+
+    Raises:
+        ValueError: a name that does not exist, a unit that `numfmt_jax.matmul` refuses or that takes block scales,
+            slots of other formats than the unit's.
+
+    >>> Gemm("e4m3fn", "e4m3fn", accumulate="h100.e4m3").accumulate.fraction
+    13
     """
 
     lhs: Operand | None = None
     rhs: Operand | None = None
-    accumulate: str | None = None
+    accumulate: str | DotUnit | None = None
 
     def __post_init__(self) -> None:
         for side in ("lhs", "rhs"):
             given = getattr(self, side)
             if given is not None and not isinstance(given, Operand):
                 object.__setattr__(self, side, Operand(given))
-        if self.accumulate not in (None, "float32", "bfloat16", "float16"):
-            raise ValueError(unknown("accumulation type", str(self.accumulate), ["float32", "bfloat16", "float16"]))
+        if self.accumulate not in ACCUMULATED:
+            self._take_unit()
         transforms = {operand and operand.transform for operand in (self.lhs, self.rhs)}
         if len(transforms) > 1:
             raise ValueError("one operand has a Hadamard transform; both operands of a product have the same, or none")
+
+    def _take_unit(self) -> None:
+        """The unit that `accumulate` names, if slots and 32-bit integers are such that it can be one."""
+        try:
+            unit = get_unit(self.accumulate)  # type: ignore[arg-type]
+        except ValueError as error:
+            types = ", ".join(x for x in ACCUMULATED if x)
+            raise ValueError(f"accumulate={self.accumulate!r} is given; it is {types} or a unit: {error}") from None
+        if unit.scales:
+            raise ValueError(
+                f"accumulate={self.accumulate!r} is given; that unit takes block scales, which numfmt_jax.matmul has"
+            )
+        formats: list[Any] = []
+        for operand in (self.lhs, self.rhs):
+            formats.append(unit.inputs[0] if operand is None or operand.format is None else operand.format)
+            if formats[-1] not in unit.inputs:
+                takes = ", ".join(map(str, unit.inputs))
+                raise ValueError(f"a slot of {formats[-1]} is given; the unit that accumulates takes {takes}")
+        plan_of(unit, *formats)
+        object.__setattr__(self, "accumulate", unit)
 
     @property
     def is_identity(self) -> bool:
@@ -229,7 +259,13 @@ class Recipe:
         return self.fprop.is_identity and self.dgrad.is_identity and self.wgrad.is_identity
 
     def __str__(self) -> str:
-        return self.name or "; ".join(f"{k}: {v or 'as it is'}" for k, v in self.slots().items())
+        if self.name:
+            return self.name
+        parts = [f"{k}: {v or 'as it is'}" for k, v in self.slots().items()]
+        for which, gemm in (("fprop", self.fprop), ("dgrad", self.dgrad), ("wgrad", self.wgrad)):
+            if isinstance(gemm.accumulate, DotUnit):
+                parts.append(f"{which}: accumulated in {name_of(gemm.accumulate)}")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,17 @@ def rounded(u: SimpleNamespace, x: Value, fmt: FloatFormat, rounding: str, rando
     code, flags = encode_flags(x, fmt, rounding, None, random, random_bit_count)
     if flags & OVERFLOW and u.overflow is not None:
         code = beyond(is_negative(x), fmt, u.overflow)
-    return flushed(value(code, fmt), fmt, "signed" if u.flush_results else None)
+    if u.flush_results == "tiny" and is_tiny(x, fmt, rounding):
+        return with_sign(ZERO, is_negative(x))
+    return flushed(value(code, fmt), fmt, "signed" if u.flush_results is True else None)
+
+
+def is_tiny(x: Value, fmt: FloatFormat, rounding: str) -> bool:
+    """Whether x, rounded to the digits of a format as if its exponents had no end, is subnormal in it."""
+    if not is_subnormal(x, fmt) or rounding.startswith("stochastic"):
+        return False
+    code, _ = encode_flags(4 * x, fmt, rounding)  # next to the least normal value all digits are there
+    return abs(number(value(code, fmt))) < 4 * fmt.min_normal
 
 
 def beyond(negative: bool, fmt: FloatFormat, overflow: str) -> int:

@@ -106,6 +106,8 @@ CHAIN = {
     "chain without infinity": chain(accumulator="e4m3fn", product="e4m3fn"),
     "chain, products": chain(product="float16", accumulator="bfloat16", product_rounding="toward_zero"),
     "chain, narrow products": chain(inputs="e4m3fn", product="e5m2", product_rounding="to_odd", flush_results=True, rounding="toward_positive"),
+    "chain, tiny": chain(inputs="bfloat16", flush_results="tiny"),
+    "chain, tiny upward": chain(inputs="e5m2", accumulator="float16", flush_results="tiny", rounding="toward_positive"),
     "chain, odd first": chain(order="odd_first", length=2, flush_inputs="signed", flush_results=True),
     "chain, odd first of 5": chain(order="odd_first", length=5, product="float16"),
     "chain, late": chain(addend="late", length=3, late_rounding="toward_zero"),

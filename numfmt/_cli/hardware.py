@@ -1,4 +1,4 @@
-"""`nfmt selftest --hardware`: what the processor at hand does, beside the platforms that describe it."""
+"""`nfmt selftest --hardware`: what the processor at hand does, beside the platforms and units that describe it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .screen import MISMATCH, OK, Failure, Paint, columns, put, put_json, wants_
 
 
 def run_hardware(args: argparse.Namespace) -> int:
-    """Compare every instruction that is here; 0 if all equal their platforms, 1 otherwise."""
+    """Compare every instruction that is here; 0 if all equal their platforms and units, 1 otherwise."""
     try:
         found = list(comparisons())
     except Unavailable as reason:
@@ -33,10 +33,11 @@ def _verdict(comparison: Comparison) -> str:
     instruction, vectors = comparison.instruction, f"{comparison.vectors:,}"
     if not comparison.vectors:
         return f"absent: it needs {instruction.needs}"
+    judge = instruction.described
     what = "results and flags" if instruction.has_flags else "results"
     if comparison.differences:
-        return f"differs from platform {instruction.platform} in {comparison.differences:,} of {vectors} {what}"
-    return f"equal to platform {instruction.platform}: {vectors} {what}"
+        return f"differs from {judge} in {comparison.differences:,} of {vectors} {what}"
+    return f"equal to {judge}: {vectors} {what}"
 
 
 def _row(comparison: Comparison) -> dict[str, object]:
@@ -45,7 +46,8 @@ def _row(comparison: Comparison) -> dict[str, object]:
         "instruction": instruction.name,
         "needs": instruction.needs,
         "present": comparison.vectors > 0,
-        "platform": instruction.platform,
+        "platform": None if instruction.operation == "dot" else instruction.platform,
+        "unit": instruction.platform if instruction.operation == "dot" else None,
         "rounding": comparison.rounding.value,
         "vectors": comparison.vectors,
         "differences": comparison.differences,

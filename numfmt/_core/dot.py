@@ -28,7 +28,7 @@ class Keep(NamedTuple):
     largest: int  # significand of the largest finite value, its leading bit at `carrier.trailing`
     beyond: int  # what positive overflow becomes: 0 the largest value, 1 infinity, 2 NaN
     negative_beyond: int
-    flush: int  # 1: subnormal results are zeros of their sign
+    flush: int  # subnormal results are zeros of their sign: 1 as they are rounded, 2 as if exponents had no end
 
 
 def far_below(carrier):
@@ -138,8 +138,8 @@ def accumulate(m, exponent, product, place, shift, *, xp):
     """An accumulator and an exact product, added and rounded to nearest, ties to even, in 32 bits.
 
     The accumulator is m · 2**(exponent - ACCUMULATOR), normalised, of p digits; the product, of w digits, is
-    product · 2**(place - PRODUCT), below 4 · 2**place. What leaves the word at its end is kept as one sticky bit, which is
-    enough for p ≤ 14 and w < p, or p, w ≤ 13. No sum is subnormal: the caller sees to that.
+    product · 2**(place - PRODUCT), below 4 · 2**place. What leaves the word at its end is kept as one sticky bit, which
+    is enough for p ≤ 14 and w < p, or p, w ≤ 13. No sum is subnormal: the caller sees to that.
 
     Args:
         shift: ACCUMULATOR + 1 - p, bits below the last place.
@@ -151,6 +151,14 @@ def accumulate(m, exponent, product, place, shift, *, xp):
     total = total << up
     kept = total + ((1 << (shift - 1)) - 1) + ((total >> shift) & 1)
     return (kept >> shift) << shift, xp.where(total == 0, total - (1 << 24), high + (ACCUMULATOR - PRODUCT) - up)
+
+
+def _is_tiny(out, carrier, to, mode, *, xp):
+    """Whether a result, rounded to a format's digits with any exponent, lies below the least normal value."""
+    drop = out.m * 0 + (carrier.trailing + 1 - to.precision)
+    kept = out.m >> drop
+    kept = kept + round_away(out.m, drop, kept, out.negative, mode, carrier.reach, xp=xp)
+    return out.exponent + (kept >> to.precision) < to.emin
 
 
 def keep(out, random, carrier, to, mode, *, xp):
@@ -169,7 +177,10 @@ def keep(out, random, carrier, to, mode, *, xp):
     exponent = xp.where(far, exponent + drop - carrier.trailing, exponent)
     carry = m >> (carrier.trailing + 1)
     m, exponent = m >> carry, exponent + carry
-    m = xp.where((exponent < to.emin) & (to.flush != 0), m * 0, m)
+    small = exponent < to.emin
+    if random is None:
+        small = xp.where(to.flush == 2, _is_tiny(out, carrier, to, mode, xp=xp), small)
+    m = xp.where(small & (to.flush != 0), m * 0, m)
     over = (m != 0) & ((exponent > to.emax) | ((exponent == to.emax) & (m > to.largest)))
     becomes = pick(negative, to.negative_beyond, to.beyond)
     m = xp.where(over, m * 0 + to.largest, m)

@@ -7,6 +7,7 @@ import numpy as np
 import numfmt as nf
 from numfmt_jax.gemm import dot_general
 from numfmt_jax.quantize import decode, encode, quantize
+from numfmt_jax.units import matmul
 from tests.jax.support import KEY, SEED, every_value, matrix, same
 
 ROUNDINGS = [
@@ -56,6 +57,9 @@ def main():
         agree(every_value(jnp.dtype("float16")).reshape(-1, 128), "e5m2", "stochastic")
         if jax.config.jax_enable_x64:
             wide_operands()
+    a, b = matrix(3, 20, 2), matrix(5, 20, 3).T
+    rounded = [nf.quantize(v, "bfloat16") for v in (a, b)]
+    same(jax.jit(lambda a, b: matmul(a, b, unit="mi300.bf16"))(a, b), nf.matmul(*rounded, unit="mi300.bf16"))
     x, w = jnp.asarray(matrix(4, 32)[::2]), jnp.asarray(matrix(4, 32, 1)[::2])
     contracted = (((1,), (1,)), ((), ()))
     plain, ours = (

@@ -1,7 +1,8 @@
-"""The processor at hand: its conversions and fused multiply-add against the platforms that describe them.
+"""The processor at hand: its conversions and fused multiply-add against the platforms that describe them, its dot products
+against the units.
 
 `numfmt/hardware.c` is compiled here; without x86-64, gcc or the instruction a test is skipped and says so. What the
-instructions do is also stated below in NumPy, so that the platforms are judged on other machines too.
+instructions do is also stated below in NumPy, so that platforms and units are judged on other machines too.
 """
 
 import json
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 
 import numfmt as nf
-from numfmt import arithmetic, hardware
+from numfmt import arithmetic, hardware, hardware_dots
 from numfmt.cli import main
 from tests.support import assert_same_bits
 
-BF16, HALF, WIDEN, FMA32, FMA64 = hardware.INSTRUCTIONS
+BF16, HALF, WIDEN, FMA32, FMA64, *DOTS = hardware.INSTRUCTIONS
+DOT_BF16, DOT_INT8, DOT_INT8_SATURATING = DOTS
 MODES = [(i, mode) for i in hardware.INSTRUCTIONS for mode in i.roundings]
 COUNT, CHUNK = 10**6, 1 << 22
 
@@ -116,7 +118,50 @@ def test_instruction_is_its_platform_for_all_patterns(cpu, instruction, rounding
     assert found == []
 
 
-# The platforms against what the manual says, in integers
+# Dot products
+
+
+@pytest.mark.parametrize("instruction", DOTS, ids=named)
+@pytest.mark.parametrize(
+    "control", [hardware.DENORMALS_ARE_ZERO | hardware.FLUSH_TO_ZERO, 0x2000, 0x4000, 0x6000], ids=hex
+)
+def test_dot_neither_reads_nor_writes_mxcsr(cpu, instruction, control):
+    need(cpu, instruction)
+    operands = hardware.operands(instruction, COUNT // 10)
+    flagged, flags = cpu.run(instruction, operands, control=control, return_flags=True)
+    assert_same_bits(flagged, cpu.run(instruction, operands)[0])
+    assert not flags.any()
+
+
+def longer(instruction, k, count):
+    """Codes of `count` rows of K elements, of words as `operands` has them, and addends."""
+    size = 4 // hardware_dots.element_dtype(instruction).itemsize
+    a, b, c = hardware.operands(instruction, count * k // size)
+    a, b = (np.ascontiguousarray(x).view(hardware_dots.element_dtype(instruction)).reshape(count, k) for x in (a, b))
+    return a, b, c[:count]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "k"), [(i, k) for i in DOTS[1:] for k in (4, 8, 36)] + [(DOT_BF16, 4)] + [(DOT_BF16, 8), (DOT_BF16, 36)],
+    ids=lambda x: named(x) if isinstance(x, hardware.Instruction) else x,
+)  # fmt: skip
+def test_instructions_in_a_row_are_the_unit_with_a_longer_k(cpu, instruction, k):
+    need(cpu, instruction)
+    a, b, c = longer(instruction, k, COUNT // 20)
+    if instruction is DOT_BF16 and k == 36:  # fewer NaNs, or hardly anything else is left
+        keep = (a & 0x7F80 != 0x7F80) & (b & 0x7F80 != 0x7F80) | (np.arange(a.size).reshape(a.shape) % 97 == 0)
+        a, b = a * keep, b * keep
+    assert_same_bits(hardware_dots.dot(cpu, instruction, a, b, c), hardware_dots.unit_codes(instruction, a, b, c))
+
+
+def test_dot_flushes_as_if_exponents_had_no_end():
+    """-(2^-126 - 2^-150) has 24 digits: not normal, though the nearest multiple of 2^-149 is -2^-126."""
+    operands = [np.array([x], np.uint32) for x in (0x80801920, 0xB3808080, 0x80800000)]
+    ours, _ = hardware.expected(DOT_BF16, operands, DOT_BF16.roundings[0])
+    assert_same_bits(ours, np.array([0x80000000], np.uint32))
+
+
+# Platforms and units against what the manual says
 
 
 def vcvtneps2bf16(x):
@@ -157,22 +202,66 @@ def vcvtph2ps(x):
     return np.where(x & 0x7FFF > 0x7C00, nan, wide).astype(np.uint32)
 
 
-STATEMENTS = {BF16: lambda x, _: vcvtneps2bf16(x), HALF: vcvtps2ph, WIDEN: lambda x, _: vcvtph2ps(x)}
+def vdpbf16ps(a, b, c):
+    """The odd product, then the even one; subnormal operands and sums are zeros of their sign; the even NaN, then the odd one."""
+    a, b = (np.ascontiguousarray(x).view(np.uint16).reshape(-1, 2).T.astype(np.uint32) << 16 for x in (a, b))
+    total = read(c)
+    with np.errstate(all="ignore"):
+        for i in (1, 0):
+            total = fused(read(a[i]) * read(b[i]), total)
+    code = np.array(total, np.float32).view(np.uint32)
+    chosen = np.full_like(code, 0xFFC00000)
+    for x in (c, b[1], a[1], b[0], a[0]):
+        chosen = np.where(x & 0x7FFFFFFF > 0x7F800000, x | 0x00400000, chosen)
+    return np.where(np.isnan(total), chosen, code)
+
+
+def read(code):
+    """Float32 as float64; subnormals as zeros."""
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        return np.where(code & 0x7F800000 == 0, code & 0x80000000, code).view(np.float32).astype(np.float64)
+
+
+def fused(product, total):
+    """product + total rounded once to 24 digits; float64 takes both, and their sum rounded to odd."""
+    s = product + total
+    back = s - product
+    error = (product - (s - back)) + (total - back)
+    even = s.view(np.uint64) & np.uint64(1) == 0
+    toward = np.where(error > 0, np.inf, -np.inf)
+    s = np.where(np.isfinite(s) & (error != 0) & even, np.nextafter(s, toward), s)
+    # 2^-126 - 2^-151 lies halfway between the greatest number of 24 digits below 2^-126 and that.
+    return np.where(np.abs(s) < 2.0**-126 - 2.0**-151, np.copysign(0, s), s).astype(np.float32).astype(np.float64)
+
+
+def vpdpbusd(a, b, c, saturates):
+    """Four products and the addend without error, then modulo 2^32 or saturated."""
+    a, b = np.ascontiguousarray(a).view(np.uint8), np.ascontiguousarray(b).view(np.int8)
+    total = c.view(np.int32) + (a.astype(np.int64) * b).reshape(-1, 4).sum(axis=1)
+    return (np.clip(total, -(2**31), 2**31 - 1) if saturates else total).astype(np.uint32)
+
+
+STATEMENTS = {
+    BF16: lambda x, _: vcvtneps2bf16(x), HALF: vcvtps2ph, WIDEN: lambda x, _: vcvtph2ps(x),
+    DOT_BF16: lambda a, b, c, _: vdpbf16ps(a, b, c),
+    DOT_INT8: lambda a, b, c, _: vpdpbusd(a, b, c, False),
+    DOT_INT8_SATURATING: lambda a, b, c, _: vpdpbusd(a, b, c, True),
+}  # fmt: skip
 STATED = [case for case in MODES if case[0] in STATEMENTS]
 
 
 @pytest.mark.parametrize(("instruction", "rounding"), STATED, ids=named)
 def test_platform_is_what_the_manual_says(instruction, rounding):
-    (codes,) = hardware.operands(instruction, COUNT)
-    ours, _ = hardware.expected(instruction, [codes], rounding)
-    assert_same_bits(ours, STATEMENTS[instruction](codes, rounding.value))
+    columns = hardware.operands(instruction, COUNT // 5 if instruction in DOTS else COUNT)
+    ours, _ = hardware.expected(instruction, columns, rounding)
+    assert_same_bits(ours, STATEMENTS[instruction](*columns, rounding.value))
 
 
 @pytest.mark.parametrize(("instruction", "rounding"), STATED, ids=named)
 def test_processor_does_what_the_manual_says(cpu, instruction, rounding):
     need(cpu, instruction)
-    (codes,) = hardware.operands(instruction, COUNT)
-    assert_same_bits(cpu.run(instruction, [codes], rounding)[0], STATEMENTS[instruction](codes, rounding.value))
+    columns = hardware.operands(instruction, COUNT)
+    assert_same_bits(cpu.run(instruction, columns, rounding)[0], STATEMENTS[instruction](*columns, rounding.value))
 
 
 # numfmt.hardware
@@ -182,6 +271,14 @@ def test_operands_reach_the_corners():
     codes = set(hardware.operands(HALF, COUNT)[0].tolist())
     assert {0, 1, 0x80000001, 0x33000000, 0x33000001, 0x7F800001, 0xFFFFFFFF, 0x38800000, 0x7F7FFFFF} <= codes
     assert len({code >> 23 for code in codes}) == 512
+    a, b, c = hardware.operands(DOT_BF16, COUNT // 10)
+    corners = {0, 0x80000000, 1, 0x7F800000, 0x7F800001, 0x7FC00001, 0xFF800001}
+    assert corners <= set(c.tolist())
+    for x in (a, b):
+        assert {0, 0x8000, 1, 0x7F80, 0x7F81, 0x7FC1, 0xFFA5} <= set(x.view(np.uint16).tolist())
+    assert hardware.operands(DOT_BF16, 10)[0].shape == (10,)
+    words = hardware.operands(DOT_INT8, COUNT // 10)
+    assert (vpdpbusd(*words, False) != vpdpbusd(*words, True)).mean() > 0.05
     for a, b, c in (hardware.operands(FMA32, COUNT), hardware.operands(FMA64, 10)):
         assert a.shape == b.shape == c.shape
     a, b, c = hardware.operands(FMA32, COUNT)
