@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import arithmetic, vectors
     from .named_units import get_unit, list_units
+    from .reveal_units import Revealed, reveal
     from .sums import dot, matmul
     from .unit_errors import stall_point, sum_error
     from .units import DotUnit
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _MODULES = ("arithmetic", "vectors")  # loaded when they are asked for, as what other modules define
 _ELSEWHERE = {
     "DotUnit": "units", "dot": "sums", "get_unit": "named_units", "list_units": "named_units", "matmul": "sums",
-    "stall_point": "unit_errors", "sum_error": "unit_errors",
+    "Revealed": "reveal_units", "reveal": "reveal_units", "stall_point": "unit_errors", "sum_error": "unit_errors",
 }  # fmt: skip
 
 
@@ -55,6 +56,7 @@ __all__ = [
     "Overflow",
     "PackedCodes",
     "Platform",
+    "Revealed",
     "Rounding",
     "Specials",
     "Statistics",
@@ -75,6 +77,7 @@ __all__ = [
     "pack",
     "quantize",
     "random_bits",
+    "reveal",
     "stall_point",
     "sum_error",
     "unpack",
