@@ -13,6 +13,7 @@ from ._core.dot import ACCUMULATOR, PRODUCT, SPARE
 from ._core.parameters import BINARY32
 from .arithmetic_plans import SHORT
 from .carriers import holds
+from .formats import FixedFormat
 from .named import scalar_format
 from .rounding import Rounding
 from .unit_engine import Columns, Plan, last_place, least_exponent
@@ -46,6 +47,8 @@ def loop_for(plan: Plan, k: int, work: int) -> Loop | None:
     if unit.promote_every and (unit.promoted != scalar_format("float32") or unit.zero != "positive"):
         return None
     if plan.own is None or plan.own.kept is None or not holds(BINARY32, unit.accumulator):
+        return None
+    if any(isinstance(fmt, FixedFormat) for fmt in (plan.fa, plan.fb)):  # whose products have no leading place
         return None
     match unit.kind:
         case Kind.ALIGNED:

@@ -152,6 +152,7 @@ def test_a_sticky_bit_lies_below_the_half():
 
 @numba
 @pytest.mark.parametrize("unit", [
+    nf.DotUnit(inputs=("int8",), accumulator="e8m13"), nf.DotUnit(inputs=("int8",), kind="aligned", fraction=20, zero="positive"),
     nf.DotUnit(inputs=("e4m3fn",), accumulator="e8m14"), nf.DotUnit(inputs=("float16",), accumulator="e8m13"),
     nf.DotUnit(inputs=("e5m2",), accumulator="e5m10"), nf.DotUnit(inputs=("e4m3fn",), accumulator="e5m10", rounding="toward_zero"),
 ])  # fmt: skip
