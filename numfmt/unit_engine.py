@@ -38,6 +38,7 @@ Outcomes = Any  # `Outcome` of arrays
 numbers_of: Callable[..., Numbers] = Number
 Random = Callable[[int], Array] | None
 SUM_BITS = 57  # of sums that settle without loss
+LONGEST = 60  # bits of aligned sums, with a digit more below them
 TABLE_BITS = 16  # of formats whose codes are looked up
 FLOOR = round_parameters(Rules(Rounding.TOWARD_NEGATIVE, Overflow.SATURATE, Rule(), 0))
 
@@ -327,14 +328,24 @@ def last_place(fmt: Fmt) -> int:
     return least_exponent(fmt) - fmt.trailing_bits - (fmt.subnormals is Subnormals.SHIFTED)
 
 
-def check_length(unit: DotUnit, k: int) -> None:
-    """Refuse steps whose sums 64-bit integers do not hold."""
-    length = min(unit.length or k, k)
-    if (unit.fraction or 0) + 3 + length.bit_length() > 62:
+def check_length(plan: Plan, k: int) -> None:
+    """Refuse steps whose aligned sums 64-bit integers do not hold."""
+    unit = plan.unit
+    length, fraction = min(unit.length or k, k), unit.fraction or 0
+    if unit.kind is Kind.ALIGNED and fraction + _term_bits(plan) + (length + 1).bit_length() > LONGEST:
         raise ValueError(
-            f"a step of {length} products is given to a unit that keeps {unit.fraction} bits below the largest; "
-            f"with so many a step has up to {2 ** (59 - (unit.fraction or 0)) - 1}"
+            f"a step of {length} products of {plan.fa} and {plan.fb} is given to a unit that keeps {fraction} bits "
+            f"below the largest; its sum takes more than {LONGEST} bits"
         )
+
+
+def _term_bits(plan: Plan) -> int:
+    """Bits of a term above the place that its exponent names: two of a product of floats."""
+    unit, pair = plan.unit, (plan.fa, plan.fb)
+    scales = 2 if unit.scales else 0
+    if unit.group is None:
+        return scales + sum(fmt.bits if isinstance(fmt, FixedFormat) else 1 for fmt in pair)
+    return scales + sum(floor_log2(max(fmt.max, -fmt.min)) + 1 for fmt in pair) + unit.group.bit_length()
 
 
 def sum_bits(fa: Fmt, fb: Fmt, count: int) -> int:

@@ -100,8 +100,8 @@ def run(
     """
     if a.codes.shape[-1] == 0:
         raise ValueError("a and b have K = 0; the unit adds at least one product")
-    engine.check_length(unit, a.codes.shape[-1])
     call = Call(unit, a, b, c, pairs, numbers)
+    engine.check_length(call.plan, call.k)
     size = pairs.a.size
     threads = thread_count(threads, size * max(call.k, 1))
     watch = Watch(unit, call.k, size) if trace else None

@@ -344,5 +344,8 @@ def test_what_64_bits_do_not_hold_is_refused():
     with pytest.raises(ValueError, match="kind 'aligned', whose products have up to 57 digits; kind 'chain' takes them"):
         nf.dot([1.0, 2.0], [3.0, 4.0], unit=wide)
     long = nf.DotUnit(inputs=("e2m1",), kind="aligned", length=None, fraction=52)
-    with pytest.raises(ValueError, match=r"a step of 1000 products is given .* a step has up to 127"):
+    with pytest.raises(ValueError, match=r"a step of 1000 products of .* is given .* its sum takes more than 60 bits"):
         nf.dot(np.ones(1000), np.ones(1000), unit=long)
+    integers = nf.DotUnit(inputs=("int8",), kind="aligned", length=8, fraction=52)
+    with pytest.raises(ValueError, match=r"a step of 8 products of int8 and int8 is given .* keeps 52 bits"):
+        nf.dot(np.ones(8), np.ones(8), unit=integers)
