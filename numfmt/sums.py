@@ -35,8 +35,9 @@ def dot(
 
     Args:
         a, b: arrays of shape (…, K) that broadcast but for K: floats whose values the unit's input format has, codes
-            (unsigned integers, with `formats`), or `BlockArray`s whose blocks lie along K.
-        c: array that broadcasts to the result: values of the unit's accumulator; None is +0.
+            (unsigned integers, with `formats`), or `BlockArray`s whose blocks lie along K; their tensor scales multiply
+            the unit's result, each in one rounding to float32.
+        c: array that broadcasts to the result: values of the unit's accumulator; None is +0. Not beside tensor scales.
         unit: name (`numfmt.list_units()`) or `DotUnit`.
         formats: of both operands, or of each; the unit's first input format unless given.
         scales: codes of block scales, of shapes (…, ceil(K / block)); for units that take them.
@@ -78,7 +79,7 @@ def dot(
         ) from None
     pairs = Pairs(_numbered(lead_a, shape), _numbered(lead_b, shape), shape)
     numbers = random_source(unit, left.codes.shape[-1], shape, seed, random_bits, random_bit_count)
-    return run(unit, left, right, addend(c, unit, shape), pairs, numbers, trace, threads)
+    return run(unit, left, right, addend(c, unit, shape, left, right), pairs, numbers, trace, threads)
 
 
 def matmul(
@@ -141,7 +142,7 @@ def matmul(
     shape = (*lead, *(() if flat_a else (m,)), *(() if flat_b else (n,)))
     pairs = Pairs(*rows, shape, (batches[0], batches[1], m, n))
     numbers = random_source(unit, left.codes.shape[-1], shape, seed, random_bits, random_bit_count)
-    return run(unit, left, right, addend(c, unit, shape), pairs, numbers, trace, threads)
+    return run(unit, left, right, addend(c, unit, shape, left, right), pairs, numbers, trace, threads)
 
 
 def _numbered(lead: tuple[int, ...], shape: tuple[int, ...]) -> Array:

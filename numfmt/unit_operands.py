@@ -166,12 +166,14 @@ def transposed(x: Operand) -> Operand:
     return Operand(np.swapaxes(x.codes, -1, -2), x.format, scales, x.scale_format, x.block, x.tensor_scale)
 
 
-def addend(c: Any, unit: DotUnit, shape: tuple[int, ...]) -> Array:
+def addend(c: Any, unit: DotUnit, shape: tuple[int, ...], *operands: Operand) -> Array:
     """The accumulators at the start: patterns, or integers of fixed-point ones, flat."""
     size = int(np.prod(shape, dtype=np.int64))
     fmt = unit.promoted if unit.promote_every else unit.c_format
     if c is None:
         return np.zeros(size, np.int64)
+    if any(x.tensor_scale is not None for x in operands):
+        raise ValueError("c is given beside a tensor scale, which applies to the unit's result: add c afterwards")
     array = np.asarray(c)
     try:
         whole = np.broadcast_to(array, shape).reshape(-1)

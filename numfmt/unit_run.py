@@ -115,15 +115,15 @@ def run(
 
         over_chunks(work, size, CHUNK, threads)
         found = values(made, unit.result_format)
+    for operand in (a, b):
+        if operand.tensor_scale is not None:  # the epilogue of a product, in float32
+            found = found * operand.tensor_scale
     if unit.nan is not None:
         patterns = found.view(f"uint{8 * found.dtype.itemsize}")
         patterns[np.isnan(found)] = unit.nan
     if unit.nan_rule == "x86.vdpbf16ps":
         k = call.k
         propagate(found, a.codes.reshape(-1, k), b.codes.reshape(-1, k), c, (pairs.a, pairs.b))
-    for operand in (a, b):
-        if operand.tensor_scale is not None:
-            found = found * operand.tensor_scale
     result: Any = found.reshape(pairs.shape)
     result = result[()] if pairs.shape == () else result
     return (result, watch.finish(pairs.shape)) if watch is not None else result

@@ -240,7 +240,8 @@ def matmul(
             narrow floats, or integers of units of integers. Values that the input format does not have are rounded to
             it first: to nearest, ties to even, or as the unit's `input_rounding` says (`numfmt.matmul` refuses them).
             Or `BlockArray`s whose blocks lie along K; these have no gradient.
-        c: array that broadcasts to the result, of values of the unit's accumulator; None is +0.
+        c: array that broadcasts to the result, of values of the unit's accumulator; None is +0. Not beside the tensor
+            scales of `BlockArray`s, which multiply the result.
         unit: name (`numfmt.list_units()`) or `DotUnit`.
         formats: of both operands, or of each: of the unit's inputs. By default that of the dtype, or the unit's first.
         scales: codes of block scales, of shapes (…, M, K / block) and (…, K / block, N); for units that take them.
@@ -287,11 +288,16 @@ def matmul(
     given = scales or (None, None)
     codes = tuple(x if x is not None else y for x, y in zip((of_a, of_b), given, strict=True))
     blocks = _checked_scales(unit, codes, (block_a, block_b), k)
+    factors = [factor for factor in (factor_a, factor_b) if factor is not None]
+    if factors and c is not None:
+        raise ValueError("c is given beside a tensor scale, which applies to the unit's result: add c afterwards")
     call = _Call(unit, fa, fb, blocks, recipe)
     found = _shaped(call, left, right, c, None if blocks is None else codes, words)
-    for factor in (factor_a, factor_b):
-        if factor is not None:
-            found = values_of((Binary32(patterns_of(found)) * Binary32(patterns_of(factor))).bits, jnp.float32)
+    for factor in factors:
+        scaled = (Binary32(patterns_of(found)) * Binary32(patterns_of(factor))).bits
+        if unit.nan is not None:
+            scaled = jnp.where((scaled & 0x7FFFFFFF) > 0x7F800000, jnp.int32(unit.nan), scaled)
+        found = values_of(scaled, jnp.float32)
     return found
 
 

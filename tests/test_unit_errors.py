@@ -66,3 +66,13 @@ def test_traces_tell_what_a_step_lost():
     assert result.tolist() == [2.0**14 + 2 + 4]
     assert trace.accumulator.tolist() == [[2.0**14 + 2 + 4]]
     assert trace.swamped_share.tolist() == [1 / 32]
+
+
+def test_tensor_scales_apply_to_the_result():
+    x = np.random.default_rng(1).standard_normal((2, 64)).astype(np.float32)
+    q = nf.encode(x, "nvfp4")
+    plain = nf.BlockArray(codes=q.codes, scales=q.scales, tensor_scale=np.float32(1), format=q.format, axis=q.axis, shape=q.shape)
+    expected = nf.dot(plain, plain, unit="b200.nvfp4") * q.tensor_scale * q.tensor_scale
+    assert nf.dot(q, q, unit="b200.nvfp4").tobytes() == expected.tobytes()
+    with pytest.raises(ValueError, match=r"c is given beside a tensor scale, .* add c afterwards"):
+        nf.dot(q, q, 1.0, unit="b200.nvfp4")

@@ -159,8 +159,13 @@ def test_without_a_rule_they_are_rounded_to_nearest():
 @pytest.mark.parametrize(("fmt", "unit"), [("mxfp8", "b200.mxfp8"), pytest.param("nvfp4", "b200.nvfp4", marks=pytest.mark.nightly)])
 def test_block_arrays_are_elements_and_scales(fmt, unit):
     x, y = nf.encode(ordinary((2, 64), 1, "float32"), fmt), nf.encode(ordinary((64, 3), 2, "float32"), fmt, axis=0)
+    x.scales[0, 0] = 0xFF if fmt == "mxfp8" else 0x7F  # a NaN
     found = matmul(BlockArray.from_numpy(x), BlockArray.from_numpy(y), unit=unit)
     same(found, nf.matmul(x, y, unit=unit))
+    assert np.isnan(found[0]).all()
+    if fmt == "nvfp4":
+        with pytest.raises(ValueError, match=r"c is given beside a tensor scale, .* add c afterwards"):
+            matmul(BlockArray.from_numpy(x), BlockArray.from_numpy(y), np.float32(1), unit=unit)
 
 
 # ---- gradients -----------------------------------------------------------------------------------------------------
