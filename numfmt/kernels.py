@@ -28,9 +28,9 @@ from .sources import (
     results_exact,
 )
 from .specials import Rules
-from .unit_engine import Plan as UnitPlan
-from .unit_engine import last_place, least_exponent, sum_bits
-from .unit_engine import plan_of as unit_plan
+from .unit_numbers import last_place, least_exponent, sum_bits
+from .unit_plans import Plan as UnitPlan
+from .unit_plans import plan_of as unit_plan
 from .units import Kind, Order
 
 __all__ = [

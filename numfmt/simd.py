@@ -45,28 +45,21 @@ def _choice(comparison: str) -> Any:
 minimum, maximum = _choice("<"), _choice(">")
 
 
-@intrinsic
-def magnitude(typing_context: Any, vector: Any) -> Any:
-    """The absolute values of a vector of 32-bit lanes."""
+def _of_elements(name: str) -> Any:
+    @intrinsic
+    def apply(typing_context: Any, vector: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            kind = ir.FunctionType(args[0].type, [args[0].type, ir.IntType(1)])
+            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{vector.count}i32")
+            return builder.call(function, [args[0], ir.IntType(1)(0)])
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(args[0].type, [args[0].type, ir.IntType(1)])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.abs.v{vector.count}i32")
-        return builder.call(function, [args[0], ir.IntType(1)(0)])
+        return vector(vector), generate
 
-    return vector(vector), generate
+    return apply
 
 
-@intrinsic
-def leading_zeros(typing_context: Any, vector: Any) -> Any:
-    """The zeros above the leading bits of a vector of 32-bit lanes; 32 of zero."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(args[0].type, [args[0].type, ir.IntType(1)])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.ctlz.v{vector.count}i32")
-        return builder.call(function, [args[0], ir.IntType(1)(0)])
-
-    return vector(vector), generate
+# Absolute values of 32-bit lanes, and the zeros above their leading bits: 32 of zero.
+magnitude, leading_zeros = _of_elements("abs"), _of_elements("ctlz")
 
 
 @intrinsic

@@ -9,19 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from . import compiled
-from ._core.dot import ACCUMULATOR, PRODUCT, SPARE
+from ._core.dot import ACCUMULATOR, PRODUCT
 from ._core.parameters import BINARY32
 from .arithmetic_plans import SHORT
 from .carriers import holds
 from .formats import FixedFormat
 from .named import scalar_format
 from .rounding import Rounding
-from .unit_engine import Columns, Plan, last_place, least_exponent
+from .unit_numbers import Columns, last_place, least_exponent
+from .unit_plans import Plan
 from .units import Kind, Order
 
 Array = npt.NDArray[Any]
 LANES = 16
-ZERO, NOWHERE = -(1 << 20), -(1 << 18)  # as in unit_loops.py, which only Numba may import
+ZERO = -(1 << 20)  # the exponent of an operand that is zero
+NOWHERE = -(1 << 18)  # below the exponent of every product but those of zeros
 
 
 class Loop(NamedTuple):
@@ -95,9 +97,9 @@ def _aligned(plan: Plan, k: int, work: int) -> Loop | None:
         return None
     k = min(k, unit.promote_every or k)
     length = min(unit.length or max(k, 1), max(k, 1))
-    if (length + 1) << (fraction + 2) > 1 << (SHORT.carrier.bits - 1 + SPARE):
-        return None
     part = 1 << max(28 - fraction, 0)  # terms below 2**(fraction + 2) whose sum 32 bits hold
+    if length > part << 14:  # more halves than a word adds
+        return None
     run = compiled.unit_loop(("aligned", unit.alignment is Rounding.TOWARD_NEGATIVE, length + 1 > part), work)
     if run is None:
         return None

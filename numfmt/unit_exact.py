@@ -14,7 +14,8 @@ from .formats import FixedFormat
 from .plans import round_parameters
 from .rounding import Overflow, Rule
 from .specials import Rules
-from .unit_engine import SUM_BITS, Numbers, Outcomes, last_place, numbers_of, signs_of_zeros, sum_bits
+from .unit_numbers import Numbers, last_place, numbers_of, signs_of_zeros, sum_bits
+from .unit_plans import SUM_BITS, Outcomes
 
 if TYPE_CHECKING:
     from .unit_engine import Chunk

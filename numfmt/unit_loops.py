@@ -14,14 +14,13 @@ from numba import njit
 from . import arithmetic_loops, lanes, loops, simd
 from ._core import dot
 from ._core.dot import Keep
-from ._core.parameters import Round
+from ._core.parameters import BINARY32, Round
 from .arithmetic_plans import SHORT
 
 lane = lanes.lane32
 LENGTH = simd.LENGTH
 CARRIER = SHORT.carrier
-ZERO = -(1 << 20)  # the exponent of an operand that is zero
-NOWHERE = -(1 << 18)  # below the exponent of every product but those of zeros
+HALF = 16  # bits of the low word of sums that one word may not hold
 
 
 def _compiled() -> dict[str, Any]:
@@ -37,6 +36,7 @@ def _compiled() -> dict[str, Any]:
 
 
 CORE = _compiled()
+pack = loops.KERNELS["float.pack"]
 
 
 def make(kind: str, *options: Any) -> Any:
@@ -52,23 +52,21 @@ def _round(p: Any) -> Any:
 
 @njit(forceinline=True)  # type: ignore[untyped-decorator]
 def _keep(p: Any) -> Any:
-    return Keep(lane(p[6]), lane(p[7]), lane(p[8]), lane(p[9]), lane(p[10]), lane(p[11]), lane(p[12]))
+    return Keep(lane(p[6]), lane(p[7]), lane(p[8]), lane(p[9]), lane(p[10]), lane(p[11]), lane(p[12]), lane(p[13]))
 
 
 @njit(forceinline=True)  # type: ignore[untyped-decorator]
 def _float32(negative: Any, exponent: Any, m: Any) -> Any:
     """The binary32 patterns of numbers that binary32 holds."""
-    m = m >> 4
-    field = simd.maximum(exponent + 127, 1)
-    m = m >> simd.minimum(field - 127 - exponent, 31)
-    return simd.where(m == 0, m, ((field - 1) << 23) + m) | (negative << 31)
+    packed = pack(m >> (CARRIER.trailing - BINARY32.trailing), exponent + BINARY32.bias, BINARY32, simd)
+    return packed | (negative << BINARY32.sign_shift)
 
 
 def _aligned(floors: bool, split: bool) -> Any:
     """A loop over matrices whose sums are aligned, the accumulator among what is added."""
-    cut, settle, settle_words, keep = CORE["cut"], CORE["settle"], CORE["settle_words"], CORE["keep"]
+    cut, settle, settle_long, keep = CORE["cut"], CORE["settle"], CORE["settle_long"], CORE["keep"]
     load, store = simd.loader(LENGTH), simd.store
-    half, ones = dot.HALF, (1 << dot.HALF) - 1
+    ones = (1 << HALF) - 1
 
     @njit(forceinline=True)
     def terms(row, exponents, columns, more, start, stop, j, top, extra):  # type: ignore[no-untyped-def]
@@ -80,7 +78,7 @@ def _aligned(floors: bool, split: bool) -> Any:
 
     def loop(a, ea, b, eb, c, ec, out, redo, p, length, part):  # type: ignore[no-untyped-def]
         mode, to = _round(p), _keep(p)
-        least, lowest, extra, place = lane(p[13]), lane(p[14]), lane(p[15]), lane(p[16])
+        least, lowest, extra, place = lane(p[14]), lane(p[15]), lane(p[16]), lane(p[17])
         depth = a.shape[1]
         for j in range(0, b.shape[1], LENGTH):
             for i in range(a.shape[0]):
@@ -95,11 +93,11 @@ def _aligned(floors: bool, split: bool) -> Any:
                         top = simd.maximum(top, load(eb[k], j) + lane(exponents[k]))
                     mine = cut(acc, top - e + place, floors, CARRIER, simd)
                     if split:
-                        high, low = mine >> half, mine & ones
+                        high, low = mine >> HALF, mine & ones
                         for k in range(first, last, part):
                             some = terms(row, exponents, b, eb, k, min(k + part, last), j, top, extra)
-                            high, low = high + (some >> half), low + (some & ones)
-                        found = settle_words(high, low, top + place - CARRIER.trailing, CARRIER, simd)
+                            high, low = high + (some >> HALF), low + (some & ones)
+                        found = settle_long(high, low, HALF, top + place - CARRIER.trailing, 0, CARRIER, simd)
                     else:
                         mine = mine + terms(row, exponents, b, eb, first, last, j, top, extra)
                         found = settle(mine, top + place - CARRIER.trailing, 0, CARRIER, simd)

@@ -101,16 +101,7 @@ def _encoded(name: str, array: Array, fmt: FloatFormat | FixedFormat, unit: DotU
         return np.asarray(
             encode(array.astype(np.float32), fmt, rounding=unit.input_rounding.value, overflow="infinity")
         )
-    codes = np.asarray(encode(array, fmt))
-    back = np.asarray(decode(codes, fmt)).astype(array.dtype if array.dtype.kind == "f" else np.float64)
-    wrong = (back != array) & ~(np.isnan(back) & np.isnan(np.asarray(array, back.dtype)))
-    if np.any(wrong):
-        at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(
-            f"{name} holds {array[at]} at {at}, which {fmt} does not have; "
-            f"quantize it first: numfmt.quantize({name}, {str(fmt)!r})"
-        )
-    return codes
+    return _exactly(name, array, fmt, f"quantize it first: numfmt.quantize({name}, {str(fmt)!r})")
 
 
 def _blocks(name: str, x: BlockArray, unit: DotUnit, axis: int) -> Operand:
@@ -182,18 +173,17 @@ def addend(c: Any, unit: DotUnit, shape: tuple[int, ...], *operands: Operand) ->
     if isinstance(fmt, FixedFormat):
         codes = _encoded("c", whole, fmt, unit)
         return wrapped(codes.astype(np.int64), fmt)
-    return patterns_of(_exactly("c", whole, fmt), fmt)
+    return patterns_of(_exactly("c", whole, fmt, f"the unit's accumulator is {fmt}"), fmt)
 
 
-def _exactly(name: str, array: Array, fmt: FloatFormat) -> Array:
+def _exactly(name: str, array: Array, fmt: FloatFormat | FixedFormat, hint: str) -> Array:
     """Codes of values that a format has; NaNs keep their bits where dtype and format are one."""
-    own = FLOATS.get(array.dtype)
-    if own == fmt:
+    if FLOATS.get(array.dtype) == fmt:
         return np.ascontiguousarray(array).view(code_dtype(fmt))
     codes = np.asarray(encode(array, fmt))
-    back = np.asarray(decode(codes, fmt), np.float64)
-    with np.errstate(invalid="ignore"):
-        wrong = (back != array.astype(np.float64)) & ~(np.isnan(back) & np.isnan(array.astype(np.float64)))
+    back = np.asarray(decode(codes, fmt)).astype(array.dtype if array.dtype.kind == "f" else np.float64)
+    wrong = (back != array) & ~(np.isnan(back) & np.isnan(np.asarray(array, back.dtype)))
     if np.any(wrong):
-        raise ValueError(f"{name} holds {array[wrong][0]}, which {fmt} does not have; the unit's accumulator is {fmt}")
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"{name} holds {array[at]} at {at}, which {fmt} does not have; {hint}")
     return codes

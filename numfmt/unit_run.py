@@ -8,14 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from . import unit_compiled, unit_exact
-from . import unit_engine as engine
+from ._core.parameters import BINARY32
 from .arithmetic import compute
 from .arrays import decode
+from .carriers import holds
 from .formats import FixedFormat, FloatFormat
 from .random import key_of
 from .scheduler import RandomSource, over_chunks, thread_count
 from .sources import FLOATS, code_dtype
+from .unit_engine import Chunk, Scales
+from .unit_numbers import Columns, Numbers, columns, flushed, least_exponent, read
 from .unit_operands import Operand
+from .unit_plans import check_length, plan_of
 from .unit_trace import Watch
 from .units import DotUnit, Kind, Order
 from .x86_nans import propagate
@@ -46,23 +50,23 @@ class Call:
     ) -> None:
         self.unit, self.c, self.pairs, self.numbers = unit, c, pairs, numbers
         self.k = a.codes.shape[-1]
-        self.plan = engine.plan_of(unit, a.format, b.format, numbers.count if numbers is not None else 32)
+        self.plan = plan_of(unit, a.format, b.format, numbers.count if numbers is not None else 32)
         self.a, self.b = (self._columns(x.codes, x.format, unit.flush_inputs) for x in (a, b))
         self.scales = None
         if a.scales is not None and b.scales is not None:
             parts = [self._columns(x.scales, x.scale_format, None) for x in (a, b)]
-            self.scales = engine.Scales(parts[0], parts[1], a.block, b.block)
+            self.scales = Scales(parts[0], parts[1], a.block, b.block)
         self.draws = roundings(unit, self.k)
 
-    def _columns(self, codes: Any, fmt: Any, flush: str | None) -> engine.Columns:
-        return engine.columns(codes.reshape(-1, codes.shape[-1]), fmt, self.plan.frame, flush)
+    def _columns(self, codes: Any, fmt: Any, flush: str | None) -> Columns:
+        return columns(codes.reshape(-1, codes.shape[-1]), fmt, self.plan.frame, flush)
 
-    def first(self, c: Array) -> engine.Numbers:
+    def first(self, c: Array) -> Numbers:
         """Accumulators at the start."""
         unit = self.unit
-        found = engine.read(c, unit.promoted if unit.promote_every else unit.c_format, self.plan.frame)
+        found = read(c, unit.promoted if unit.promote_every else unit.c_format, self.plan.frame)
         if unit.flush_inputs and not unit.promote_every:
-            found = engine.flushed(found, engine.least_exponent(unit.accumulator), unit.flush_inputs)
+            found = flushed(found, least_exponent(unit.accumulator), unit.flush_inputs)
         return found
 
     def codes(self, index: Any, start: int, stop: int, watch: Any = None) -> Array:
@@ -77,7 +81,7 @@ class Call:
                 return column
 
         rows = self.pairs.a[index], self.pairs.b[index]
-        chunk = engine.Chunk(self.plan, self.a, self.b, rows, self.scales, drawn, watch)
+        chunk = Chunk(self.plan, self.a, self.b, rows, self.scales, drawn, watch)
         if isinstance(self.unit.accumulator, FixedFormat):
             return unit_exact.fixed(chunk, self.c[index])
         return chunk.run(self.first(self.c[index]))
@@ -101,10 +105,10 @@ def run(
     if a.codes.shape[-1] == 0:
         raise ValueError("a and b have K = 0; the unit adds at least one product")
     call = Call(unit, a, b, c, pairs, numbers)
-    engine.check_length(call.plan, call.k)
+    check_length(call.plan, call.k)
     size = pairs.a.size
     threads = thread_count(threads, size * max(call.k, 1))
-    watch = Watch(unit, call.k, size) if trace else None
+    watch = Watch() if trace else None
     found = None if trace else _compiled(call, threads)
     if found is None:
         made = np.empty(size, np.int64)
@@ -138,7 +142,7 @@ def _compiled(call: Call, threads: int) -> Array | None:
     if loop is None:
         return None
     batch_a, batch_b, m, n = grid
-    scales = call.scales or engine.Scales(None, None, 1, 1)  # type: ignore[arg-type]
+    scales = call.scales or Scales(None, None, 1, 1)  # type: ignore[arg-type]
     left = unit_compiled.significands(call.a, scales.a, scales.block_a, 0)
     right = unit_compiled.significands(call.b, scales.b, scales.block_b, loop.raised)
     found = np.empty((batch_a.size, m, n), np.float32)
@@ -150,20 +154,20 @@ def _compiled(call: Call, threads: int) -> Array | None:
     first = call.first(call.c) if np.any(call.c) else None
     start = unit_compiled.accumulators(first, found.shape, call.plan.frame.carrier.trailing, loop.leading)
     for i, (one, other) in enumerate(zip(batch_a.tolist(), batch_b.tolist(), strict=True)):
-        rows, columns = slice(one * m, (one + 1) * m), slice(other * n, (other + 1) * n)
-        x, y = [part[:, rows].T for part in left], [part[:, columns] for part in right]
+        rows, across = slice(one * m, (one + 1) * m), slice(other * n, (other + 1) * n)
+        x, y = [part[:, rows].T for part in left], [part[:, across] for part in right]
         if promoted:
             found[i], again[i] = _promoted(call, loop, x, y, call.c.reshape(found.shape)[i], threads)
         else:
             found[i], again[i] = _matrix(loop, x, y, [part[i] for part in start.parts], threads)
-        again[i] |= special[0][rows, None] | special[1][columns]
+        again[i] |= special[0][rows, None] | special[1][across]
     again |= start.special.reshape(again.shape)
     flat = found.reshape(-1)
     index = np.flatnonzero(again)
     for place in range(0, index.size, CHUNK):
         part = index[place : place + CHUNK]
         flat[part] = values(call.codes(part, 0, part.size), call.unit.result_format)
-    return flat.astype(values(np.zeros(0, np.int64), call.unit.result_format).dtype)
+    return flat.astype(result_dtype(call.unit.result_format))
 
 
 def _matrix(loop: unit_compiled.Loop, x: Any, y: Any, c: Any, threads: int) -> tuple[Array, Array]:
@@ -237,14 +241,20 @@ def random_source(
         ) from None
 
 
-def values(codes: Array, fmt: FloatFormat | FixedFormat) -> Array:
-    """Flat results as the dtype of their format, else as float32 or wider."""
+def result_dtype(fmt: FloatFormat | FixedFormat) -> Any:
+    """The dtype of results of a format: its own, else float32 or wider."""
     if isinstance(fmt, FixedFormat):
-        if fmt.fraction_bits:
-            return np.asarray(codes * 2.0**-fmt.fraction_bits)
         width = next(bits for bits in (8, 16, 32, 64) if fmt.bits <= bits)
-        return codes.astype(f"{'int' if fmt.signed else 'uint'}{width}")
+        return np.dtype(float if fmt.fraction_bits else f"{'int' if fmt.signed else 'uint'}{width}")
+    own = next((dtype for dtype in (np.float16, np.float32, np.float64) if FLOATS[np.dtype(dtype)] == fmt), None)
+    return np.dtype(own or (np.float32 if holds(BINARY32, fmt) else np.float64))
+
+
+def values(codes: Array, fmt: FloatFormat | FixedFormat) -> Array:
+    """Flat results: codes, or integers of fixed-point formats, as values."""
+    dtype = result_dtype(fmt)
+    if isinstance(fmt, FixedFormat):
+        return codes * 2.0**-fmt.fraction_bits if fmt.fraction_bits else codes.astype(dtype)
     patterns = codes.view(np.uint64) if fmt.bits == 64 else codes & (2**fmt.bits - 1)
     patterns = patterns.astype(code_dtype(fmt))
-    own = next((dtype for dtype in (np.float16, np.float32, np.float64) if FLOATS[np.dtype(dtype)] == fmt), None)
-    return np.asarray(decode(patterns, fmt)) if own is None else patterns.view(own)
+    return patterns.view(dtype) if FLOATS.get(dtype) == fmt else np.asarray(decode(patterns, fmt, dtype=dtype))

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .units import DotUnit
-
 Array = npt.NDArray[Any]
 
 
@@ -38,8 +36,7 @@ class Trace:
 class Watch:
     """Collects the steps of all outputs."""
 
-    def __init__(self, unit: DotUnit, k: int, size: int) -> None:
-        self.size = size
+    def __init__(self) -> None:
         self.parts: list[tuple[int, Part]] = []
 
     def part(self, start: int, stop: int) -> Part:

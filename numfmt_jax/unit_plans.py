@@ -47,14 +47,12 @@ class To:
     Attributes:
         positive: exact zeros are +0.
         downward: the sign of an exact zero of summands of both signs.
-        finite: the format has no infinity: infinite sums become its largest value.
     """
 
     kept: Keep
     mode: Round
     positive: bool
     downward: int
-    finite: bool
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def _to(unit: DotUnit, wide: UnitPlan, name: str) -> To | None:
     if rounder.kept is None:
         refuse(unit, f"its format {rounder.fmt} has no regular binades")
     kept = rounder.kept._replace(largest=rounder.kept.largest >> (wide.frame.carrier.trailing - TRAILING))
-    return To(kept, rounder.mode, rounder.positive, rounder.downward, rounder.fmt.infinity_code is None)
+    return To(kept, rounder.mode, rounder.positive, rounder.downward)
 
 
 def name_of(unit: DotUnit) -> str:

@@ -12,6 +12,7 @@ from jax import lax
 
 from numfmt._core import arithmetic as core
 from numfmt._core import dot
+from numfmt._core.float import pack
 from numfmt._core.parameters import BINARY32
 from numfmt.kernels import FixedFormat, Kind, Order, Overflow, last_place
 
@@ -224,9 +225,6 @@ def sums(plan: Plan, c: Numbers, a: Side, b: Side) -> Numbers:
 
 def patterns_of_sums(number: Numbers, nan: int) -> Array:
     """binary32 patterns of numbers that binary32 holds."""
-    m = number.m >> (TRAILING - BINARY32.trailing)
-    field = jnp.maximum(number.exponent + BINARY32.bias, 1)
-    m = m >> jnp.minimum(field - BINARY32.bias - number.exponent, 31)
-    found = jnp.where(m == 0, 0, ((field - 1) << BINARY32.trailing) + m)
+    found = pack(number.m >> (TRAILING - BINARY32.trailing), number.exponent + BINARY32.bias, BINARY32, xp=jnp)
     found = jnp.where(number.infinite, BINARY32.infinity, found) | (number.negative << 31)
     return jnp.where(number.nan, jnp.int32(nan), found)

@@ -131,10 +131,6 @@ def rounded(out: Outcomes, to: To) -> Numbers:
         zero = (out.m == 0) & ~out.infinite & ~out.nan
         out = out._replace(negative=jnp.where(zero, 0, out.negative))
     number: Numbers = dot.keep(out, None, CARRIER, to.kept, to.mode, xp=jnp)
-    if to.finite:
-        over = number.infinite & ~number.nan
-        exponent, m = jnp.where(over, to.kept.emax, number.exponent), jnp.where(over, to.kept.largest, number.m)
-        number = number._replace(exponent=exponent, m=m, infinite=jnp.zeros_like(over))
     return carried(number)
 
 

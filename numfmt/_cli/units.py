@@ -251,7 +251,8 @@ def _specials(unit: DotUnit) -> list[tuple[str, str]]:
     operands = {None: "kept", "signed": "operands count as zeros of their sign", "positive": "operands count as +0"}
     subnormals = operands[unit.flush_inputs]
     if unit.flush_results:
-        results = "results of every operation become zeros of their sign"
+        tiny = ", judged as if exponents had no end," if unit.flush_results == "tiny" else ""
+        results = f"results of every operation{tiny} become zeros of their sign"
         subnormals = results if unit.flush_inputs is None else f"{subnormals}, {results}"
     zeros = "+0 always" if unit.zero == "positive" else "signed as IEEE 754 §6.3 says"
     code = unit.nan if unit.nan is not None else unit.accumulator.nan_code

@@ -14,9 +14,7 @@ from .arithmetic import Number, Outcome, _sticky, flag
 from .float import normalize, pick
 from .rounding import round_away, round_away_random
 
-HALF = 16  # bits of the low word of a sum in two words
 PRODUCT, ACCUMULATOR = 27, 29  # where the leading bits are in `accumulate`
-SPARE = 4  # how many bits longer than one word such a sum may be
 
 
 class Keep(NamedTuple):
@@ -28,6 +26,7 @@ class Keep(NamedTuple):
     largest: int  # significand of the largest finite value, its leading bit at `carrier.trailing`
     beyond: int  # what positive overflow becomes: 0 the largest value, 1 infinity, 2 NaN
     negative_beyond: int
+    infinity: int  # what an infinite result becomes: 0 the largest value, 1 infinity
     flush: int  # subnormal results are zeros of their sign: 1 as they are rounded, 2 as if exponents had no end
 
 
@@ -65,24 +64,10 @@ def settle(total, exponent, zero_negative, carrier, *, xp):
     """total · 2**exponent as an `Outcome`; the sign of zero is given."""
     negative = xp.where(total == 0, zero_negative, flag(total < 0, total, 1, xp=xp))
     size = xp.where(total < 0, -total, total)
-    return _settled(negative, size, exponent, carrier, xp=xp)
-
-
-def settle_words(high, low, exponent, carrier, *, xp):
-    """(high · 2**HALF + low) · 2**exponent as an `Outcome`, low being any integer; zero is positive.
-
-    The sum lies below 2**(carrier.bits - 1 + SPARE).
-    """
-    high = high + (low >> HALF)
-    low = low & ((1 << HALF) - 1)
-    negative = flag(high < 0, high, 1, xp=xp)
-    low = xp.where(negative != 0, -low & ((1 << HALF) - 1), low)
-    high = xp.where(negative != 0, -high - flag(low != 0, high, 1, xp=xp), high)
-    long = high >= 1 << (carrier.bits - 1 - HALF)
-    spare = SPARE
-    packed = (high << (HALF - spare)) | (low >> spare) | flag((low & ((1 << spare) - 1)) != 0, low, 1, xp=xp)
-    size = xp.where(long, packed, (high << HALF) | low)
-    return _settled(negative, size, exponent + flag(long, high, spare, xp=xp), carrier, xp=xp)
+    long = flag(size >= 2 * carrier.hidden, size, carrier.bits - 2 - carrier.trailing, xp=xp)
+    m, top = normalize(_sticky(size, long, xp=xp), exponent + long + carrier.trailing, carrier, xp=xp)
+    never = size != size
+    return Outcome(negative, top, m, never, never, size * 0)
 
 
 def lifted(t, place, word, *, xp):
@@ -125,13 +110,6 @@ def settle_long(high, low, word, exponent, zero_negative, carrier, *, xp):
     m = high | flag(low != 0, low, 1, xp=xp)
     never = m != m
     return Outcome(xp.where(m == 0, zero_negative, negative), exponent + carrier.trailing, m, never, never, m * 0)
-
-
-def _settled(negative, size, exponent, carrier, *, xp):
-    long = flag(size >= 2 * carrier.hidden, size, carrier.bits - 2 - carrier.trailing, xp=xp)
-    m, top = normalize(_sticky(size, long, xp=xp), exponent + long + carrier.trailing, carrier, xp=xp)
-    never = size != size
-    return Outcome(negative, top, m, never, never, size * 0)
 
 
 def accumulate(m, exponent, product, place, shift, *, xp):
@@ -183,8 +161,9 @@ def keep(out, random, carrier, to, mode, *, xp):
     m = xp.where(small & (to.flush != 0), m * 0, m)
     over = (m != 0) & ((exponent > to.emax) | ((exponent == to.emax) & (m > to.largest)))
     becomes = pick(negative, to.negative_beyond, to.beyond)
-    m = xp.where(over, m * 0 + to.largest, m)
-    exponent = xp.where(over, m * 0 + to.emax, exponent)
-    infinite = out.infinite | (over & (becomes == 1))
+    ends = over | out.infinite
+    m = xp.where(ends, m * 0 + to.largest, m)
+    exponent = xp.where(ends, m * 0 + to.emax, exponent)
+    infinite = (out.infinite & (to.infinity != 0)) | (over & (becomes == 1))
     nan = out.nan | (over & (becomes == 2))
     return Number(negative, xp.where(m == 0, m - far_below(carrier), exponent), m, infinite, nan, m != m)

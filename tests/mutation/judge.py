@@ -921,7 +921,7 @@ _OPERATIONS = "add sub mul mac fma div sqrt rem convert scale_b log_b round_to_i
 ARITHMETIC = (  # judge_arithmetic.py makes them
     *(f"arithmetic {name}" for name in _OPERATIONS), *(f"arithmetic {name} flags" for name in _OPERATIONS),
 )  # fmt: skip
-_SUMS = ("settle", "settle_words", "settle_long", "keep", "accumulate")
+_SUMS = ("settle", "settle_long", "keep", "accumulate")
 DOT = (  # judge_dot.py makes them
     "dot align", "dot cut", "dot lifted", "dot lifted low", *(f"dot {name}" for name in _SUMS), *(f"dot {name} exponent" for name in _SUMS),
 )  # fmt: skip

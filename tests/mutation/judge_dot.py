@@ -23,7 +23,6 @@ from tests.mutation.judge_core import away
 TRAILING = {32: 27, 64: 58}  # where leading bits are
 FAR = {32: 1 << 24, 64: 1 << 40}
 KEPT = {32: 25, 64: 55}  # of sums of up to 31 or 63 bits, whose end is one sticky bit
-HALF, SPARE = 16, 4  # bits of a low word, and by which a sum in two words may be longer than one
 PRODUCT, ACCUMULATOR = 27, 29
 WORDS = {32: (16, 22, 28), 64: (32, 45, 59)}  # bits of low words of other sums
 LONGEST = 300  # a shift beyond which nothing changes
@@ -42,15 +41,18 @@ class To(NamedTuple):
     emax: int
     largest: int
     beyond: tuple[int, int] = (1, 1)
-    flush: int = 0
+    flush: int = 0  # 1: as rounded, 2: as rounded with any exponent
+    infinity: int = 1  # 0: infinity becomes the largest value
 
 
 FORMATS = {
-    "e4m3fn": To(4, -6, 8, 0b1110, (2, 2)),
+    "e4m3fn": To(4, -6, 8, 0b1110, (2, 2), infinity=0),
     "e5m2": To(3, -14, 15, 0b111),
     "e5m2, up": To(3, -14, 15, 0b111, (1, 0)),
     "e5m2, down, flushed": To(3, -14, 15, 0b111, (0, 1), 1),
-    "e2m1": To(2, 0, 2, 0b11, (0, 2), 1),
+    "e2m1": To(2, 0, 2, 0b11, (0, 2), 1, 0),
+    "e5m7, tiny": To(8, -14, 15, 2**8 - 1, (1, 1), 2),
+    "float32, tiny": To(24, -126, 127, 2**24 - 1, (1, 1), 2),
     "e8m13": To(14, -126, 127, 2**14 - 1),
     "float32": To(24, -126, 127, 2**24 - 1),
     "float32, flushed": To(24, -126, 127, 2**24 - 1, (1, 1), 1),
@@ -118,16 +120,28 @@ def kept(row: Row, to: To, bits: int, mode: str, count: int | None) -> tuple[int
     trailing = TRAILING[bits]
     last = max(exponent, to.emin) - to.p + 1
     drop = last - exponent + trailing
+    if kind == 1 and not to.infinity:
+        return packed(negative, to.largest << trailing + 1 - to.p, bits), to.emax
+    kind &= 3 if to.infinity else 2
     s = rounded(m, drop, negative, mode) if count is None else rounded_at_random(m, drop, mode, number, count)
     result, above = normalised(s, bits)
     exponent = above + last + trailing
-    if s == 0 or (to.flush and exponent < to.emin):
+    if to.flush == 2:
+        below = exponent if count is not None else _with_any_exponent(m, row[2], negative, to.p, bits, mode)
+    else:
+        below = exponent
+    if s == 0 or (to.flush and below < to.emin):
         return packed(negative, int(bool(kind)), bits, kind), 0 if kind else -FAR[bits]
     largest = to.largest << trailing + 1 - to.p
     if (exponent, result) > (to.emax, largest):
         result, exponent = largest, to.emax
         kind |= to.beyond[negative]
     return (packed(negative, 1, bits, kind), 0) if kind else (packed(negative, result, bits), exponent)
+
+
+def _with_any_exponent(m: int, exponent: int, negative: int, p: int, bits: int, mode: str) -> int:
+    """The exponent of a number that is rounded to p digits."""
+    return exponent + (rounded(m, TRAILING[bits] + 1 - p, negative, mode) >> p)
 
 
 def accumulated(row: Row, shift: int) -> tuple[int, int]:
@@ -234,11 +248,6 @@ def _settling(bits: int, rng: np.random.Generator) -> Iterator[Case]:
     for digits in (None, KEPT[bits]):
         some = [row for row in rows if abs(row[0]) < 1 << exact or digits]
         yield from _both("settle", bits, some, [settled(*row, bits, digits) for row in some], count=digits)
-    words = _in_words(HALF, bits - 1 + SPARE, bits, rng)
-    for digits in (None, KEPT[bits]):
-        some = [row for row in words if abs(row[3]) < 1 << exact or digits]
-        found = [settled(t, e, 0, bits, digits) for _, _, e, t in some]
-        yield from _both("settle_words", bits, [row[:3] for row in some], found, count=digits)
     for word in WORDS[bits]:
         yield from _long_words(word, bits, rng)
 
@@ -440,7 +449,7 @@ def _keep_call(case: Case, carrier: Any, part: str) -> Callable[[Any, Any, Any, 
 
     found, mode = FORMATS[case.format], _mode(case)
     largest = found.largest << carrier.trailing + 1 - found.p
-    to = dot.Keep(found.p, found.emin, found.emax, largest, *found.beyond, found.flush)
+    to = dot.Keep(found.p, found.emin, found.emax, largest, *found.beyond, found.infinity, found.flush)
 
     def call(m: Any, random: Any, by: Any, xp: Any) -> Any:
         negative, exponent, kind = by
