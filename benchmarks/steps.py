@@ -98,6 +98,8 @@ def ours() -> dict[str, Callable[..., Any]]:
     names = ("fp8_current", "mxfp8", "mxfp4", "nvfp4")
     made = {"float32": stepper(loss, None)}
     made |= {f"numfmt {name}": stepper(loss, policy_of(name)) for name in names}
+    plain = nj.Gemm(nj.Operand("nvfp4"), nj.Operand("nvfp4"))  # what qwix's nvfp4 does: nearest, without Hadamard
+    made["numfmt nvfp4 plain"] = stepper(loss, policy_of(nj.Recipe(plain, plain, plain, name="nvfp4 plain")))
     made["numfmt fp8_current+sr"] = stepper(loss, policy_of(stochastic_gradients(nj.get_recipe("fp8_current"))))
     return made
 

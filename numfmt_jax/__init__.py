@@ -5,9 +5,9 @@ from typing import Any
 
 from .blocks import BlockArray
 from .conv import conv_general_dilated
+from .dots import bind, dot_general, operands
 from .einsum import einsum
 from .emulate import emulate, paths, receipt
-from .gemm import bind, dot_general, operands
 from .policy import Policy, UnmatchedError, UnreachableError, Value
 from .quantize import GradientRule, decode, encode, quantize
 from .random import random_bits

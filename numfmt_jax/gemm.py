@@ -20,7 +20,7 @@ from numfmt.kernels import Format
 from .measures import NAMES, measured
 from .quantize import numbers_for, rounds_of, straight_through
 from .random import Key, fold, key_words
-from .recipe import Gemm, Operand, Recipe, Roles, as_recipe
+from .recipe import Gemm, Operand, Recipe, Roles
 from .transforms import hadamard, signs_of
 
 Array = jax.Array
@@ -50,10 +50,16 @@ class Bilinear:
     preferred_element_type: Any
     roles: Roles
     numbers: Any = None  # the dimension numbers of a `dot_general`
+    of_matrices: Callable[..., Array] | None = None  # `function` of operands that were merged to matrices
 
     def __call__(self, lhs: Array, rhs: Array) -> Array:
         """The product as lax has it."""
         return self.function(lhs, rhs, precision=self.precision, preferred_element_type=self.preferred_element_type)
+
+    @property
+    def of_rounded(self) -> Callable[..., Array]:
+        """`function` for rounded operands, which need not be added in the order of lax's own product."""
+        return self.of_matrices or self.function
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -202,9 +208,10 @@ def _unscaled(gemm: Gemm, y: Array, dtype: Any) -> Array:
 # ---- the product and its gradients -----------------------------------------------------------------------------
 
 
-def _forward_operands(
+def forward_operands(
     product: Bilinear, lhs: Array, rhs: Array, key: Any, seen: dict[str, Array] | None = None
 ) -> tuple[Array, Array]:
+    """Both operands of the forward product, rounded; `seen` takes what rounding did to them."""
     operands = [("lhs", lhs, product.lhs, None), ("rhs", rhs, product.rhs, None)]
     return _operands_of(product.roles.forward, "fprop", operands, key, seen)
 
@@ -220,8 +227,8 @@ def product_of(product: Bilinear, lhs: Array, rhs: Array, key: Array | None, tap
     if gemm.is_identity:
         return product(lhs, rhs)
     out = jax.eval_shape(product, lhs, rhs)
-    ql, qr = _forward_operands(product, lhs, rhs, key)
-    return multiply(product, gemm, ql, qr, out.dtype, product.function)
+    ql, qr = forward_operands(product, lhs, rhs, key)
+    return multiply(product, gemm, ql, qr, out.dtype, product.of_rounded)
 
 
 def _product_forward(product: Bilinear, lhs: Array, rhs: Array, key: Array | None, tap: Array | None) -> Any:
@@ -231,12 +238,12 @@ def _product_forward(product: Bilinear, lhs: Array, rhs: Array, key: Array | Non
 def _product_backward(product: Bilinear, residuals: Any, g: Array) -> Any:
     lhs, rhs, key, tap = residuals
     seen: dict[str, Array] | None = None if tap is None else {}
-    (of_lhs, operands_of_lhs), (of_rhs, operands_of_rhs) = _backward_operands(product, lhs, rhs, g, key, seen)
+    (of_lhs, operands_of_lhs), (of_rhs, operands_of_rhs) = backward_operands(product, lhs, rhs, g, key, seen)
     d_lhs = _cotangent(product, of_lhs, operands_of_lhs, lhs, 0)
     d_rhs = _cotangent(product, of_rhs, operands_of_rhs, rhs, 1)
     if seen is None:
         return d_lhs, d_rhs, None, None
-    _forward_operands(product, lhs, rhs, key, seen)
+    forward_operands(product, lhs, rhs, key, seen)
     nothing = jnp.zeros(len(NAMES), jnp.float32)
     return d_lhs, d_rhs, None, jnp.stack([seen.get(name, nothing) for name in product.roles.slot_names])
 
@@ -244,14 +251,14 @@ def _product_backward(product: Bilinear, residuals: Any, g: Array) -> Any:
 product_of.defvjp(_product_forward, _product_backward)
 
 
-def _backward_operands(
+def backward_operands(
     product: Bilinear, lhs: Array, rhs: Array, g: Array, key: Any, seen: dict[str, Array] | None = None
 ) -> Any:
     """For the cotangents of lhs and of rhs: the product's recipe and both rounded operands, left and right."""
     roles = product.roles
     ql = qr = None
     if _uses_forward(roles):
-        ql, qr = _forward_operands(product, lhs, rhs, key)
+        ql, qr = forward_operands(product, lhs, rhs, key)
     gemm, which = roles.of_lhs
     operands = [("grad", g, product.grad_for_lhs, None), ("rhs", rhs, product.rhs_for_lhs, qr)]
     of_lhs = gemm, _operands_of(gemm, which, operands, key, seen)
@@ -274,7 +281,7 @@ def _cotangent(product: Bilinear, gemm: Gemm, operands: tuple[Array, Array], pri
     def function(a: Array, b: Array, *, precision: Any, preferred_element_type: Any) -> Array:
         dtype = preferred_element_type
         g, other = (x.astype(dtype) for x in ((a, b) if position == 0 else (b, a)))
-        linear = partial(product.function, precision=precision, preferred_element_type=dtype)
+        linear = partial(product.of_rounded, precision=precision, preferred_element_type=dtype)
         called = (lambda p: linear(p, other)) if position == 0 else (lambda p: linear(other, p))
         (d,) = jax.linear_transpose(called, jax.typeof(primal).update(dtype=jnp.dtype(dtype)))(g)
         return d
@@ -300,116 +307,10 @@ def checked_key(recipe: Recipe, key: Key | None) -> Array | None:
     return key_words(key)
 
 
-# ---- dot_general -----------------------------------------------------------------------------------------------
-
-
-def dot_general(
-    lhs: Any,
-    rhs: Any,
-    dimension_numbers: Any,
-    precision: Any = None,
-    preferred_element_type: Any = None,
-    *,
-    out_sharding: Any = None,
-    recipe: Recipe | str | None = None,
-    key: Key | None = None,
-    weight: str = "rhs",
-    tap: Array | None = None,
-) -> Array:
-    """lax.dot_general with operands rounded as a recipe says, in the product and in its two gradients.
-
-    Args:
-        lhs, rhs, dimension_numbers, precision, preferred_element_type, out_sharding: as for lax.dot_general.
-        recipe: `Recipe`, its name, or None: then the call is lax's own.
-        key: for recipes with stochastic rounding or random signs; each slot takes words of its own.
-        weight: which operand is the recipe's weight, "rhs" or "lhs".
-        tap: for `stats`: zeros, float32 (6, len(measures.NAMES)), whose cotangent is what rounding did.
-
-    Returns:
-        Array of the shape and dtype that lax gives. Rounded operands are accumulated in float32, or as the recipe says.
-
-    Raises:
-        ValueError: an unknown recipe, a random one without a key, a Hadamard transform that does not divide
-            the contracted length.
-        TypeError: operands that are not float16, bfloat16 or float32.
-
-    >>> import jax.numpy as jnp
-    >>> x, w = jnp.ones((4, 32)), jnp.full((32, 8), 0.3)
-    >>> dot_general(x, w, (((1,), (0,)), ((), ())), recipe="mxfp8")[0, 0].tolist()
-    10.0
-    """
-    chosen = as_recipe(recipe)
-    keywords = {} if out_sharding is None else {"out_sharding": out_sharding}
-    if chosen.is_identity:
-        return lax.dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type, **keywords)
-    lhs, rhs = floats(lhs), floats(rhs)
-    product = bilinear(
-        dimension_numbers, lhs.ndim, rhs.ndim, precision, preferred_element_type, Roles(chosen, weight),
-        tuple(keywords.items()),
-    )  # fmt: skip
-    return product_of(product, lhs, rhs, checked_key(chosen, key), tap)
-
-
-def operands(
-    lhs: Any,
-    rhs: Any,
-    cotangent: Any,
-    dimension_numbers: Any,
-    *,
-    recipe: Recipe | str,
-    key: Key | None = None,
-    weight: str = "rhs",
-) -> dict[str, Array]:
-    """The six rounded operands of `dot_general` and its two gradients, as the products take them.
-
-    Args:
-        cotangent: of the product; the rest as for `dot_general`.
-
-    Returns:
-        Arrays by slot: fprop.lhs, fprop.rhs, dgrad.grad, dgrad.rhs, wgrad.lhs, wgrad.grad. Each has its
-        operand's shape; one with a Hadamard transform is transformed.
-
-    >>> import jax.numpy as jnp
-    >>> x, w, g = jnp.ones((4, 32)), jnp.full((32, 8), 0.3), jnp.ones((4, 8))
-    >>> made = operands(x, w, g, (((1,), (0,)), ((), ())), recipe="mxfp8")
-    >>> made["dgrad.rhs"][0, 0].tolist()
-    0.3125
-    """
-    lhs, rhs, g = floats(lhs), floats(rhs), floats(cotangent)
-    chosen = as_recipe(recipe)
-    product = bilinear(dimension_numbers, lhs.ndim, rhs.ndim, None, None, Roles(chosen, weight))
-    words = checked_key(chosen, key)
-    (_, of_lhs), (_, of_rhs) = _backward_operands(product, lhs, rhs, g, words)
-    x, w = _forward_operands(product, lhs, rhs, words)
-    if weight == "lhs":
-        (g_w, x_w), (w_d, g_d), (w, x) = of_lhs, of_rhs, (x, w)
-    else:
-        (g_d, w_d), (x_w, g_w) = of_lhs, of_rhs
-    return dict(zip(chosen.slots(), (x, w, g_d, w_d, x_w, g_w), strict=True))
-
-
-def bilinear(
-    dimension_numbers: Any, lhs_ndim: int, rhs_ndim: int, precision: Any, dtype: Any, roles: Roles, keywords: Any = ()
-) -> Bilinear:
-    """A dot_general as a product with roles."""
-    numbers = _normalized(dimension_numbers)
-    function = partial(_dot, numbers, keywords)
-    return Bilinear(function, *_sides(numbers, lhs_ndim, rhs_ndim), precision, dtype, roles, numbers)
-
-
 def cotangents(product: Bilinear, lhs: Array, rhs: Array, g: Array, key: Array | None) -> tuple[Array, Array]:
     """The cotangents of both operands, as the product's recipe has them."""
     d_lhs, d_rhs, _, _ = _product_backward(product, (lhs, rhs, key, None), g)
     return d_lhs, d_rhs
-
-
-def _dot(numbers: Any, keywords: Any, lhs: Array, rhs: Array, **options: Any) -> Array:
-    return lax.dot_general(lhs, rhs, numbers, **options, **dict(keywords))
-
-
-def _normalized(dimension_numbers: Any) -> Any:
-    (lc, rc), (lb, rb) = dimension_numbers
-    return (tuple(lc), tuple(rc)), (tuple(lb), tuple(rb))
 
 
 def floats(x: Any) -> Array:
@@ -418,47 +319,3 @@ def floats(x: Any) -> Array:
     if array.dtype not in (jnp.float32, jnp.float16, jnp.bfloat16):
         raise TypeError(f"an operand of dtype {array.dtype} is given; recipes take float16, bfloat16 and float32")
     return array
-
-
-def _sides(numbers: Any, lhs_ndim: int, rhs_ndim: int) -> tuple[Sides, Sides, Sides, Sides, Sides, Sides]:
-    (lc, rc), (lb, rb) = numbers
-    pairs = sorted(zip(lc, rc, strict=True))  # both operands merge the contracted axes in one order, that of lhs
-    lc, rc = tuple(i for i, _ in pairs), tuple(j for _, j in pairs)
-    l_free = tuple(i for i in range(lhs_ndim) if i not in (*lc, *lb))
-    r_free = tuple(i for i in range(rhs_ndim) if i not in (*rc, *rb))
-    of_lhs = tuple(range(len(lb), len(lb) + len(l_free)))  # where the free axes are in the result
-    of_rhs = tuple(range(len(lb) + len(l_free), len(lb) + len(l_free) + len(r_free)))
-    return (
-        Sides(lc, l_free), Sides(rc, r_free),
-        Sides(of_rhs, of_lhs), Sides(r_free, rc),
-        Sides(of_lhs, of_rhs), Sides(l_free, lc),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Bound:
-    """A drop-in for lax.dot_general."""
-
-    recipe: Recipe
-    key: Any = None
-    weight: str = "rhs"
-
-    def __call__(self, lhs: Any, rhs: Any, dimension_numbers: Any, precision: Any = None, **options: Any) -> Array:
-        return dot_general(
-            lhs, rhs, dimension_numbers, precision, **options, recipe=self.recipe, key=self.key, weight=self.weight
-        )
-
-
-def bind(recipe: Recipe | str, *, key: Key | None = None, weight: str = "rhs") -> Callable[..., Array]:
-    """`dot_general` with the recipe filled in, for `dot_general=` of flax layers.
-
-    Layers that share a key share noise: fold a number of the layer's own into it, or use `emulate`, which does.
-
-    >>> import jax.numpy as jnp
-    >>> dot = bind("mxfp8")
-    >>> dot(jnp.ones((2, 32)), jnp.ones((32, 3)), (((1,), (0,)), ((), ()))).shape
-    (2, 3)
-    """
-    chosen = as_recipe(recipe)
-    checked_key(chosen, key)
-    return _Bound(chosen, key, weight)

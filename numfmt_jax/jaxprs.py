@@ -19,7 +19,7 @@ from jax import lax
 from jax.extend import core, source_info_util
 
 from .conv import conv_general_dilated
-from .gemm import dot_general
+from .dots import dot_general
 from .policy import Value
 from .quantize import quantize
 from .random import fold

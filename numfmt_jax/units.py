@@ -17,7 +17,8 @@ from numfmt.kernels import FLOATS, FixedFormat, FloatFormat, Format, Kind, dtype
 from .binary32 import Binary32
 from .bits import operand, patterns_of, values_of
 from .blocks import BlockArray
-from .gemm import Bilinear, bilinear, cotangents
+from .dots import bilinear
+from .gemm import Bilinear, cotangents
 from .quantize import decode, rounded, rounds_of
 from .random import Key, key_words
 from .recipe import Gemm, Operand, Recipe, Roles, as_recipe

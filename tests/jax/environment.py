@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import numfmt as nf
-from numfmt_jax.gemm import dot_general
+from numfmt_jax.dots import dot_general
 from numfmt_jax.quantize import decode, encode, quantize
 from numfmt_jax.units import matmul
 from tests.jax.support import KEY, SEED, every_value, matrix, same

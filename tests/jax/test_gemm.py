@@ -11,7 +11,7 @@ from jax import lax
 
 import numfmt as nf
 from numfmt_jax.conv import conv_general_dilated
-from numfmt_jax.gemm import bind, dot_general, operands
+from numfmt_jax.dots import bind, dot_general, operands
 from numfmt_jax.recipe import Gemm, Hadamard, Operand, Recipe
 from tests.jax.support import KEY, SEED, bfloat16, mesh, same
 
@@ -24,6 +24,8 @@ DIMENSIONS = {
     "batches crossed": ((2, 3, 4, 5), (3, 5, 2, 6), (((3,), (1,)), ((0, 1), (2, 0)))),
     "two contracted": ((6, 4, 5), (4, 5, 7), (((1, 2), (0, 1)), ((), ()))),
     "two contracted, crossed": ((4, 6, 5), (5, 7, 4), (((2, 0), (0, 2)), ((), ()))),
+    "rows of a batch": ((2, 3, 10), (10, 7), (((2,), (0,)), ((), ()))),
+    "two contracted, from the last": ((4, 5, 6), (4, 5, 3, 2), (((1, 0), (1, 0)), ((), ()))),
     "two free on each side": ((2, 10, 3), (4, 10, 2), (((1,), (1,)), ((), ()))),
     "none contracted": ((4,), (5,), (((), ()), ((), ()))),
     "none contracted, batched": ((3, 4), (3, 5), (((), ()), ((0,), (0,)))),

@@ -13,7 +13,7 @@ import pytest
 from jax import lax
 
 import numfmt as nf
-from numfmt_jax.gemm import dot_general
+from numfmt_jax.dots import dot_general
 from numfmt_jax.quantize import GradientRule, decode, encode, quantize
 from tests.jax.support import FORMATS, bfloat16, every_value, raw, same
 
