@@ -18,6 +18,8 @@ examples:
   nfmt vectors generate e4m3fn_mul -o mul.txt         operands, result and flags that find bugs; mul.txt.json says what
   nfmt vectors check dut.txt --manifest mul.txt.json  what a device answered: mismatches explained, exit code 1
   nfmt vectors cover mul.txt                          the corner cases that a file reaches and misses
+  nfmt vectors generate dot --unit h100.e4m3 -o d.txt dots of a matrix unit that tell each of its parameters
+  nfmt vectors mutants d.txt                          which other units a file tells apart from its own
   nfmt vectors list e4m3fn                            the functions there are
   nfmt vectors generate --help                        more examples
 """
@@ -26,6 +28,12 @@ GENERATE = """\
 A function is named as in Berkeley TestFloat: f32_to_e4m3fn, e5m2_mul, e4m3fn_mulAdd, f16_sqrt, bf16_le_quiet,
 i32_to_f16; blocks and dot products are mxfp4_encode32, nvfp4_encode16, e4m3fn_dot32, mxfp8_e4m3_dot32. A format alone,
 with the number of operands, gives operands alone: f32 2.
+
+Units: h100.e4m3_dot48, or dot48 --unit h100.e4m3, is K products and c as that matrix unit adds them (nfmt units); dot
+alone takes a K that crosses the end of a step, and of a stretch before a promotion. --inputs chooses among the formats
+that a unit takes, --set changes a parameter of DotUnit, or scale and block. A row holds the codes of a, b and c, and of
+scales behind their operand; results are codes of c's format where it holds them all; there are no flags. Directed rows
+tell apart every unit that differs in one parameter: nfmt vectors mutants FILE.
 
 Styles: directed aims at the exact result (ties, sticky bits, ends of the range); exhaustive takes every combination;
 random mixes uniform and interesting codes. -n says how many rows; random ones follow where directed ones end.
@@ -44,6 +52,8 @@ examples:
   nfmt vectors generate f32_mulAdd --style random -n 1000000 -seed 7 -o fma.csv
   nfmt vectors generate f32_to_bf16 --rounding stochastic_a --random-bits 8 -o sr.txt
   nfmt vectors generate mxfp4_encode32 -o block.npz
+  nfmt vectors generate dot --unit h100.e4m3 -o dot.txt
+  nfmt vectors generate dot64 --unit b200.mxfp8 --inputs e4m3fn,e5m2 --set fraction=24 -o scaled.jsonl
   nfmt vectors generate f16_mul -forever | ./device | nfmt vectors check - --function f16_mul
 """
 
@@ -67,16 +77,28 @@ examples:
   nfmt vectors cover mul.txt --strict                                 exit code 1 if a class is missed
 """
 
+MUTANTS = """\
+Every unit that differs from the file's in one parameter is run on the file's operands: length, fraction, alignment,
+roundings, early or late accumulator, order, flushing, exponent of zero, groups, promotion, and the rest that the unit
+has. It is told apart, by so many rows; or cannot matter for these formats and this K, with the reason; or neither.
+
+examples:
+  nfmt vectors mutants dot.txt
+  nfmt vectors mutants dot.txt --strict                               exit code 1 if one is neither
+  nfmt vectors mutants dump.txt --function h100.e4m3_dot48 --json
+"""
+
 LIST = """\
 examples:
   nfmt vectors list                                                   the operations
   nfmt vectors list e5m2
+  nfmt vectors list h100.e4m3
   nfmt vectors list mxfp4 --json
 """
 
 
 def vectors_arguments(parser: Any) -> None:
-    """The arguments of `nfmt vectors` and its four commands."""
+    """The arguments of `nfmt vectors` and its commands."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions", parser_class=type(parser))
     actions.required = True
     for name, (says, epilog, fill) in _ACTIONS.items():
@@ -128,6 +150,11 @@ def _progress(parser: argparse.ArgumentParser) -> None:
 def _generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("function", metavar="FUNCTION", help="such as e4m3fn_mul; or a format: operands alone")
     parser.add_argument("operands", metavar="COUNT", nargs="?", type=int, help="operands of a format alone: 1, 2 or 3")
+    parser.add_argument("--unit", metavar="U", help="of dot and dot<K>: a matrix unit, such as h100.e4m3")
+    parser.add_argument("--inputs", metavar="A[,B]", help="formats of a unit's operands; default: its first")
+    parser.add_argument(
+        "--set", dest="changes", metavar="P=V", action="append", help="another value of a unit's parameter; repeatable"
+    )
     parser.add_argument("--style", choices=["directed", "exhaustive", "random"], default="directed")
     parser.add_argument("-level", "--level", metavar="L", type=int, choices=[1, 2], help="1 (default) or 2: more rows")
     parser.add_argument("-seed", "--seed", metavar="S", type=int, default=1, help="of random operands; default 1")
@@ -169,8 +196,15 @@ def _cover(parser: argparse.ArgumentParser) -> None:
     _progress(parser)
 
 
+def _mutants(parser: argparse.ArgumentParser) -> None:
+    _input(parser)
+    parser.add_argument("--strict", action="store_true", help="exit code 1 if a mutant is not told apart, but could be")
+    _rules(parser)
+    _progress(parser)
+
+
 def _list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("format", metavar="FORMAT", nargs="?", help="a format, or a block format")
+    parser.add_argument("format", metavar="FORMAT", nargs="?", help="a format, a block format, or a matrix unit")
     parser.add_argument("--json", action="store_true", help='JSON, with "schema": 1')
 
 
@@ -178,5 +212,6 @@ _ACTIONS = {
     "generate": ("rows of a function: operands, result, flags", GENERATE, _generate),
     "check": ("a device's answers: every row computed again, mismatches explained", CHECK, _check),
     "cover": ("the classes of corner cases that a file reaches and misses", COVER, _cover),
+    "mutants": ("the units that a file tells apart from its own, parameter by parameter", MUTANTS, _mutants),
     "list": ("the names of functions", LIST, _list),
 }

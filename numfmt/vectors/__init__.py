@@ -12,6 +12,9 @@ from .checking import Report, check, cover
 from .functions import Function, Rules, evaluate, functions_of, parse
 from .generating import generate, write
 from .rows import Rows, VectorFileError
+from .telling import mutants
+from .unit_functions import unit_dot
+from .unit_mutants import Verdict
 
 __all__ = [
     "Function",
@@ -19,11 +22,14 @@ __all__ = [
     "Rows",
     "Rules",
     "VectorFileError",
+    "Verdict",
     "check",
     "cover",
     "evaluate",
     "functions_of",
     "generate",
+    "mutants",
     "parse",
+    "unit_dot",
     "write",
 ]

@@ -132,24 +132,25 @@ def check(
     """
     if nan not in ("class", "bits"):
         raise ValueError(f"nan={nan!r} is given; it is 'class' or 'bits'")
-    given = _given(rules, options)
+    given = given_rules(rules, options)
     named = None if function is None else parse(function)
     report = Report()
     judge = _Judge(report, nan == "bits", flags, errors, threads, progress)
-    for path in _sources(paths):
+    for path in sources(paths):
         with files.opened(path, syntax) as file:
             judge.file(file, subject_of(file, named, given, manifest))
     judge.finish()
     return report
 
 
-def _sources(paths: Source | Iterable[Source]) -> Iterable[Source]:
+def sources(paths: Source | Iterable[Source]) -> Iterable[Source]:
+    """The files that are given: one, or several."""
     if isinstance(paths, str | os.PathLike) or hasattr(paths, "read"):
         return [paths]  # type: ignore[list-item]
     return paths
 
 
-def _given(rules: Rules | None, options: dict[str, Any]) -> dict[str, Any]:
+def given_rules(rules: Rules | None, options: dict[str, Any]) -> dict[str, Any]:
     """The fields of `Rules` that the caller says."""
     if rules is not None:
         if options:
@@ -244,6 +245,7 @@ class _Judge:
         assert judged.expected is not None
         report.mismatches += len(wrong)
         report.classes.update({name: n for name, n in coverage.count(function, wrong.operands, rules).items() if n})
+        fits = self._units(function, rules, wrong)
         for i in range(len(wrong)):
             shown = self.errors == 0 or len(report.examples) < self.errors
             if not shown and report.classified >= CLASSIFIED:
@@ -253,7 +255,10 @@ class _Judge:
             got_flags = None if expected_flags is None or wrong.flags is None else int(wrong.flags[i])
             expected, got = judged.expected[i], wrong.results[i]
             random = None if wrong.random is None else wrong.random[i]
-            found = explain.explain(function, operands, expected, got, expected_flags, got_flags, rules, random)
+            found = explain.explain(
+                function, operands, expected, got, expected_flags, got_flags, rules, random,
+                None if fits is None else fits[i], shown,
+            )  # fmt: skip
             report.classified += 1
             report.causes[found.cause] += 1
             if len(self.found) < CLASSIFIED:
@@ -268,6 +273,17 @@ class _Judge:
                         tuple(map(_plain, operands)), _plain(expected), _plain(got), expected_flags, got_flags,
                     )
                 )  # fmt: skip
+
+    def _units(self, function: Function, rules: Rules, wrong: Rows) -> list[list[str]] | None:
+        """Of dots of units, for each of the rows that will be explained, the units that give the device's answer."""
+        if function.unit is None:
+            return None
+        from . import explain_units
+
+        count = len(wrong) if self.errors == 0 else max(CLASSIFIED, self.errors)
+        some = wrong.take(slice(0, count))
+        assert some.results is not None
+        return explain_units.fitting(function, some.operands, some.results, rules, some.random)
 
     def finish(self) -> None:
         """What the mismatches have in common."""
@@ -342,7 +358,7 @@ def cover(
     """
     from . import coverage
 
-    given = _given(rules, options)
+    given = given_rules(rules, options)
     named = None if function is None else parse(function)
     found: dict[str, dict[str, int]] = {}
     done = 0
@@ -352,7 +368,7 @@ def cover(
         assert one is not None
         return rows, one, coverage.count(one, rows.operands, rows.rules or subject.rules)
 
-    for path in _sources(paths):
+    for path in sources(paths):
         with files.opened(path, syntax) as file:
             subject = subject_of(file, named, given, manifest)
             verification = Verification(subject)

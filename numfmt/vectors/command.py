@@ -1,18 +1,23 @@
-"""What `nfmt vectors` does: generate, check, cover, list."""
+"""What `nfmt vectors` does: generate, check, cover, mutants, list."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
 from .._cli.output import Progress, binary_stdout, is_stdout
 from .._cli.screen import BAD_INPUT, MISMATCH, OK, Failure, columns, put, put_json
 from .checking import Report, check, cover
 from .files import syntax_of
-from .functions import INTEGERS, OPERATIONS, functions_of, parse
+from .functions import INTEGERS, OPERATIONS, Function, functions_of, parse
 from .generating import job_of, write
 from .manifest import rules_text
 from .rows import VectorFileError
+from .telling import mutants
+from .unit_functions import unit_dot
+from .unit_limits import unreachable
+from .unit_mutants import Verdict
 
 SHOWN = 24  # lines passed over that are listed
 
@@ -37,9 +42,30 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 # ---- generate --------------------------------------------------------------------------------------------------
 
 
+def _function(args: argparse.Namespace) -> Function:
+    """The function that the arguments name: by its name, or as dot or dot<K> with --unit."""
+    options = [name for name, value in (("--inputs", args.inputs), ("--set", args.changes)) if value]
+    if args.unit is None:
+        if options:
+            raise Failure(f"{options[0]} is given without --unit, whose parameters it says")
+        return parse(args.function if args.operands is None else f"{args.function} {args.operands}")
+    match = re.fullmatch(r"dot(\d*)", args.function)
+    if match is None or args.operands is not None:
+        raise Failure(f"{args.function} is given with --unit; a unit has dot and dot<K>: dot64 --unit {args.unit}")
+    formats = [part.strip() for part in (args.inputs or "").split(",") if part.strip()]
+    if len(formats) > 2:
+        raise Failure(f"--inputs {args.inputs} is given; it is one format for a and b, or one for each")
+    changes: dict[str, Any] = dict(zip("ab", formats * 2, strict=False)) if formats else {}
+    for text in args.changes or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise Failure(f"--set {text} is given; it is PARAMETER=VALUE, as in --set fraction=14")
+        changes[key.strip()] = value.strip()
+    return unit_dot(args.unit, int(match[1]) if match[1] else None, **changes)
+
+
 def _generate(args: argparse.Namespace) -> int:
-    name = args.function if args.operands is None else f"{args.function} {args.operands}"
-    function = parse(name)
+    function = _function(args)
     if args.forever and args.count is not None:
         raise Failure("-forever and -n are given; one of them says when to end")
     count = -1 if args.forever else args.count
@@ -175,7 +201,12 @@ def _cover(args: argparse.Namespace) -> int:
     missed = {name: [one for one, n in classes.items() if not n] for name, classes in found.items()}
     if args.json:
         made = [
-            {"function": name, "reached": {k: n for k, n in classes.items() if n}, "missed": missed[name]}
+            {
+                "function": name,
+                "reached": {k: n for k, n in classes.items() if n},
+                "missed": missed[name],
+                **({"unreachable": limits} if (limits := _limits(name)) else {}),
+            }
             for name, classes in found.items()
         ]
         put_json({"files": list(args.files), "coverage": made})
@@ -185,7 +216,47 @@ def _cover(args: argparse.Namespace) -> int:
             _put_counts([(one, n) for one, n in classes.items() if n])
             if missed[name]:
                 put("\n".join(["missed", *(f"  {one}" for one in missed[name]), ""]))
+            if limits := _limits(name):
+                put("\n".join(["cannot be reached", *(f"  {one}: {why}" for one, why in limits.items()), ""]))
     return MISMATCH if args.strict and any(missed.values()) else OK
+
+
+def _limits(name: str) -> dict[str, str]:
+    """Classes that no operands of a unit reach, with reasons."""
+    function = parse(name)
+    return {} if function.unit is None else unreachable(function)
+
+
+# ---- mutants ---------------------------------------------------------------------------------------------------
+
+
+def _mutants(args: argparse.Namespace) -> int:
+    progress = Progress(None, forced=args.progress)
+    try:
+        found = mutants(
+            args.files, args.function, syntax=args.format, manifest=args.manifest, progress=progress.at, **_given(args)
+        )
+    finally:
+        progress.end()
+    open_ = {name: [one for one in verdicts if not one.is_settled] for name, verdicts in found.items()}
+    if args.json:
+        made = [{"function": name, "mutants": [_verdict_json(one) for one in found[name]]} for name in found]
+        put_json({"files": list(args.files), "units": made})
+    else:
+        for name, verdicts in found.items():
+            put("\n".join(columns([(one.mutant, str(one)) for one in verdicts], "<<")))
+            told, excused = sum(one.rows > 0 for one in verdicts), sum(bool(one.reason) for one in verdicts)
+            counts = f"{told} told apart, {excused} cannot matter, {len(open_[name])} not told apart"
+            put(f"{name}: {len(verdicts)} mutants: {counts}")
+    return MISMATCH if args.strict and any(open_.values()) else OK
+
+
+def _verdict_json(one: Verdict) -> dict[str, Any]:
+    verdict = "told apart" if one.rows else "cannot matter" if one.reason else "not told apart"
+    return {
+        "mutant": one.mutant, "parameter": one.parameter, "verdict": verdict, "rows": one.rows,
+        "first": one.first or None, "reason": one.reason or None, "tried": one.tried,
+    }  # fmt: skip
 
 
 # ---- list ------------------------------------------------------------------------------------------------------
@@ -208,6 +279,12 @@ def _list(args: argparse.Namespace) -> int:
         ),
         ("<block>_encode<K>", "K binary32 numbers into scales and codes", "mxfp4_encode32"),
         ("<format>_dot<L>", "the exact sum of L products, rounded once to binary32", "mxfp8_e4m3_dot32"),
+        ("<unit>_dot<K>", "K products as a matrix unit adds them (nfmt units)", "h100.e4m3_dot48"),
+        (
+            "unit(<unit>, <parameter>=<value>)_dot<K>",
+            "those of a unit with other parameters",
+            "unit(h100.e4m3, fraction=14)_dot48",
+        ),
         ("<format> [COUNT]", "operands alone", "f32 2"),
     ]
     if args.json:
@@ -221,4 +298,4 @@ def _example(name: str) -> str:
     return f"int8_{name}" if name == "mac" else f"e4m3fn_{name}"
 
 
-_ACTIONS = {"generate": _generate, "check": _check, "cover": _cover, "list": _list}
+_ACTIONS = {"generate": _generate, "check": _check, "cover": _cover, "mutants": _mutants, "list": _list}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats import CodebookFormat, FixedFormat, FloatFormat, Specials, Subnormals
-from . import coverage_arithmetic, coverage_codebooks, coverage_long, coverage_orders, coverage_scalar
+from . import coverage_arithmetic, coverage_codebooks, coverage_long, coverage_orders, coverage_scalar, coverage_units
 from .coverage_scalar import Masks
 from .intermediate import Array, Column, decode, integers, is_wide, negated, same
 
@@ -48,6 +48,8 @@ def masks(function: Function, operands: Sequence[Array]) -> Masks:
         return coverage_long.encoding(function, operands[0])
     if function.operation == "dot":
         return coverage_long.dot(function, operands)
+    if function.operation == "unit_dot":
+        return coverage_units.dot(function, operands)
     columns, codes = _decoded(function, operands)
     found = _operation(function, columns, codes)
     return coverage_scalar.operands(columns, function.sources, codes) | found
@@ -116,13 +118,10 @@ def _integer_ends(integer: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=256)
 def _classes(function: Function) -> tuple[str, ...]:
-    if function.operation not in ("encode_block", "dot") and sum(function.operand_widths) <= ENUMERABLE:
+    if not function.is_long and sum(function.operand_widths) <= ENUMERABLE:
         found = masks(function, _every(function))
         return tuple(name for name, rows in found.items() if rows.any())
-    nothing = [
-        np.zeros((0, size) if function.operation in ("encode_block", "dot") else 0, np.uint64)
-        for size in function.operand_sizes
-    ]
+    nothing = [np.zeros((0, size) if function.is_long else 0, np.uint64) for size in function.operand_sizes]
     names = masks(function, nothing)
     without = unreachable(function)
     return tuple(name for name in names if name not in without)
@@ -181,7 +180,12 @@ def unreachable(function: Function) -> set[str]:
     - What a conversion or scaleB reaches depends on the source's precision and range: its candidates, which meet every
       boundary, are asked. So are those of formats of one or two digits, without sign, -0, zero or gradual underflow.
     - Fixed-point sums are exact, and so are products of integers.
+    - Of units `unit_limits` has a reason for each.
     """
+    if function.operation == "unit_dot":
+        from . import unit_limits
+
+        return set(unit_limits.unreachable(function))
     operation, source, to = function.operation, function.sources[0], function.to
     if operation == "dot" and isinstance(source, FloatFormat) and _is_unusual(source):
         return _not_reached(function)

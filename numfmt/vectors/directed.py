@@ -50,11 +50,22 @@ def cases(function: Function, rules: Rules | None = None, level: int = 1, seed: 
     """
     if level not in PER_CLASS:
         raise ValueError(f"level {level} is given; there are levels 1 and 2")
+    if function.operation == "unit_dot":
+        from . import directed_mutants
+
+        yield from directed_mutants.cases(function, rules or _no_rules(), level, seed)
+        return
     columns = candidates(function, level, seed)
     kept = _selected(function, columns, level, seed)
     for start in range(0, len(kept), CHUNK):
         rows = kept[start : start + CHUNK]
         yield [column[rows] for column in columns]
+
+
+def _no_rules() -> Rules:
+    from .functions import Rules
+
+    return Rules()
 
 
 @lru_cache(maxsize=4)
@@ -121,6 +132,10 @@ def random_bits(function: Function, operands: Sequence[Array], rules: Rules, see
     n = rules.random_bits
     if n == 0:
         return None
+    if function.operation == "unit_dot":
+        from . import directed_mutants
+
+        return directed_mutants.numbers(function, operands, rules)
     rows = len(operands[0])
     shape = (rows, function.size) if function.operation == "encode_block" else (rows,)
     drawn = counter.random_bits(seed, shape).astype(np.uint64) >> np.uint64(32 - n)

@@ -23,7 +23,7 @@ import numpy as np
 
 from .._cli.fields import class_of
 from ..formats import Exact, Format
-from . import explain_long
+from . import explain_long, explain_units
 from . import hypotheses as faults
 from .explain_bits import (
     FLAGS,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 CAUSES = (
     "flushed subnormal", "wrong tie", "missing sticky", "NaN bits", "sign of zero", "saturation", "overflow",
     "double rounding", "wrong rounding direction", "off by one ulp", "NaN instead of a number",
-    "number instead of NaN", "flags only", "other",
+    "number instead of NaN", "flags only", "another unit", "other",
 )  # fmt: skip
 
 
@@ -77,6 +77,8 @@ def explain(
     got_flags: int | None,
     rules: Rules,
     random: Any = None,
+    fits: Sequence[str] | None = None,
+    shown: bool = True,
 ) -> Mismatch:
     """The explanation of one row that differs.
 
@@ -85,7 +87,9 @@ def explain(
         expected, got: codes; of blocks an array, scales first.
         expected_flags, got_flags: None where flags are not compared.
         rules: what decides a result beside the operands.
-        random: the row's random number in stochastic modes, of blocks an array; None takes 0.
+        random: the row's random number in stochastic modes, of blocks and units an array; None takes 0.
+        fits: of a dot of a unit, what `explain_units.fitting` says of the row; None asks.
+        shown: whether the lines of a dot of a unit are wanted.
 
     >>> from numfmt.vectors.functions import Rules, parse
     >>> found = explain(parse("e4m3fn_mul"), [0x3D, 0x3C], 0x42, 0x41, None, None, Rules())
@@ -95,6 +99,12 @@ def explain(
     if function.operation == "encode_block":
         return _block(function, operands[0], expected, got, rules, random)
     expected, got = int(expected), int(got)
+    if function.operation == "unit_dot":
+        why = explain_units.explain(function, operands, expected, got, rules, random, fits, shown)
+        fault = Mismatch(why.cause, [], why.hypothesis, why.fits)
+        if not shown:
+            return fault
+        return _with_cause(fault, why.lines, _classes(function, operands))
     lines = operand_lines(function, operands)
     word = 0 if random is None else int(random)
     case = explain_long.dot_case(function, operands, expected, rules, word) if function.operation == "dot" else case_of(

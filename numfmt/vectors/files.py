@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from .texts import MARK, SYNTAXES, Csv, JsonLines, Readmemh, Syntax, codes_in
 Array = npt.NDArray[Any]
 SYNTAX_NAMES = (*SYNTAXES, "npz", "fptest")
 CHUNK = 1 << 16  # rows of a chunk that is read
+UNIT_END = re.compile(r"_dot\d+$")
 START = (b"", b"@0", b"@00000000")  # lines before the first row of $readmemh
 FEW = 64  # lines that are read with care before the fast way is tried again
 
@@ -66,13 +68,14 @@ def named_function(path: str | os.PathLike[str]) -> tuple[Function, Rules] | Non
     ('f16_add', 'toward_zero')
     """
     parts = Path(path).name.split(".")
+    unit = next((i for i, part in enumerate(parts) if UNIT_END.search(part)), 0)  # names of units have points
     try:
-        function = parse(parts[0])
+        function = parse(".".join(parts[: unit + 1]))
     except ValueError:
         return None
     if function.operation == "operands":
         return None
-    rounding = next((TESTFLOAT_ROUNDINGS[part] for part in parts[1:] if part in TESTFLOAT_ROUNDINGS), None)
+    rounding = next((TESTFLOAT_ROUNDINGS[part] for part in parts[unit + 1 :] if part in TESTFLOAT_ROUNDINGS), None)
     return function, Rules(rounding)  # type: ignore[arg-type]
 
 

@@ -7,6 +7,7 @@ A name is one of
                        min max minNum maxNum nextUp nextDown scaleB logB
     <block>_encode<K>  K binary32 numbers into a scale code and K element codes
     <fmt>_dot<L>       the exact sum of L products, rounded once to binary32
+    <unit>_dot<K>      K products as a matrix unit adds them: unit_functions.py
     <fmt>              operands alone
 """
 
@@ -26,6 +27,7 @@ from ..named import scalar_format
 from ..named_blocks import get_format
 from ..platforms import get_platform
 from ..rounding import Overflow, Rounding, unknown
+from ..units import DotUnit
 
 Array = npt.NDArray[Any]
 
@@ -55,7 +57,7 @@ class Function:
 
     Attributes:
         name: as it was given.
-        operation: a key of `numfmt.arithmetic.OPERATIONS`, or "encode_block", "dot", "operands".
+        operation: a key of `numfmt.arithmetic.OPERATIONS`, or "encode_block", "dot", "unit_dot", "operands".
         sources: format of each operand column; integers are fixed point.
         to: format of the result; None for comparisons, conversions to integers and operands alone.
         result_bits: width of a result code; 0 for operands alone.
@@ -64,6 +66,7 @@ class Function:
         size: K of encode<K> and dot<K>, else 1.
         integer: "int32", … of a conversion to or from an integer, else None.
         block: the block format of an encoding, or of the operands of a dot.
+        unit: the matrix unit of a unit_dot, with the one format of scales and size of blocks that its rows have.
 
     >>> f = parse("e4m3fn_mul")
     >>> f.operation, f.operand_widths, str(f.to), f.result_bits
@@ -78,6 +81,7 @@ class Function:
     size: int = 1
     integer: str | None = None
     block: BlockFormat | None = None
+    unit: DotUnit | None = None
 
     @property
     def operand_widths(self) -> tuple[int, ...]:
@@ -89,6 +93,9 @@ class Function:
         """Codes a row of each operand."""
         if self.operation == "dot" and self.block is not None:
             return (self.size, self.scales) * 2
+        if self.unit is not None:
+            pair = (self.size, self.scales) if self.unit.scales else (self.size,)
+            return (*pair * 2, 1)
         return (self.size,) * len(self.sources)
 
     @property
@@ -96,6 +103,8 @@ class Function:
         """Names of the operand columns."""
         if self.operation == "dot" and self.block is not None:
             return ("a", "a_scale", "b", "b_scale")
+        if self.unit is not None and self.unit.scales:
+            return ("a", "a_scale", "b", "b_scale", "c")
         if self.operation == "encode_block":
             return ("x",)
         if self.operation == "scale_b":
@@ -105,6 +114,8 @@ class Function:
     @property
     def scales(self) -> int:
         """Scales a row, of blocks."""
+        if self.unit is not None:
+            return self.size // self.unit.scale_blocks[0]
         assert self.block is not None
         size = self.block.elements_per_block
         return -(-self.size // size) if size else 1
@@ -123,8 +134,13 @@ class Function:
 
     @property
     def has_flags(self) -> bool:
-        """Whether rows have exception flags: all but encodings of blocks and operands alone."""
-        return self.operation not in ("encode_block", "operands")
+        """Whether rows have exception flags: all but encodings of blocks, dots of units and operands alone."""
+        return self.operation not in ("encode_block", "unit_dot", "operands")
+
+    @property
+    def is_long(self) -> bool:
+        """Whether operands are rows of codes."""
+        return self.operation in ("encode_block", "dot", "unit_dot")
 
     @property
     def rounds(self) -> bool:
@@ -137,6 +153,8 @@ class Function:
         """Every format that the function's definition depends on."""
         found: list[Format | BlockFormat] = [*self.sources]
         found += [f for f in (self.to, self.block) if f is not None]
+        if self.unit is not None:
+            found += [f for f in (self.unit.accumulator, self.unit.product) if f is not None]
         return tuple(dict.fromkeys(found))
 
     def __str__(self) -> str:
@@ -199,8 +217,8 @@ def parse(name: str | Function) -> Function:
 
     >>> parse("f32_to_e4m3fn").operation, parse("mxfp4_encode32").operand_sizes
     ('convert', (32,))
-    >>> parse("f16_le_quiet").operation
-    'less_equal_quiet'
+    >>> parse("f16_le_quiet").operation, parse("h100.e4m3_dot64").operation
+    ('less_equal_quiet', 'unit_dot')
     """
     if isinstance(name, Function):
         return name
@@ -272,6 +290,11 @@ def _long(name: str, kind: str, verb: str, length: str) -> Function:
     try:
         fmt = get_format(kind)
     except ValueError as error:
+        if verb == "dot":
+            from .unit_functions import parsed
+
+            if (found := parsed(name, kind, length)) is not None:
+                return found
         raise ValueError(f"function {name!r}: {error}") from None
     if isinstance(fmt, BlockFormat):
         _check_block(name, fmt)
@@ -311,13 +334,20 @@ def _nearby(text: str) -> list[str]:
 
 
 def functions_of(fmt: str | Format | BlockFormat) -> list[str]:
-    """Names of the functions of a format.
+    """Names of the functions of a format, or of a matrix unit.
 
-    >>> functions_of("mxfp4")
-    ['mxfp4_encode32', 'mxfp4_dot32']
+    >>> functions_of("mxfp4"), functions_of("h100.e4m3")
+    (['mxfp4_encode32', 'mxfp4_dot32'], ['h100.e4m3_dot48'])
     """
     name = str(fmt)
-    made = get_format(fmt)
+    try:
+        made = get_format(fmt)
+    except ValueError as error:
+        from .unit_functions import unit_dot
+
+        if str(error).startswith("unknown format") and "." in name:
+            return [unit_dot(name).name]
+        raise
     if isinstance(made, BlockFormat):
         size = made.elements_per_block or 32
         return [f"{name}_{verb}{size}" for verb in ("encode", "dot")]
@@ -367,6 +397,10 @@ def evaluate(
             return long_functions.encode(function, operands[0], rules, random, threads), None
         case "dot":
             return long_functions.dot(function, operands, rules, random, threads)
+        case "unit_dot":
+            from .unit_functions import dot
+
+            return dot(function, operands, rules, random, threads), None
         case "convert" if not isinstance(function.to, FloatFormat) or not isinstance(function.sources[0], FloatFormat):
             return evaluation.converted(function, operands[0], rules, random, threads)
     return evaluation.computed(function, operands, rules, random, threads)
@@ -379,9 +413,8 @@ def check_rules(function: Function, rules: Rules) -> None:
     Traceback (most recent call last):
     ValueError: overflow 'wrap' is given for float8_e4m3fn; only fixed-point formats take it; 'saturate' fits
     """
-    long = function.operation in ("encode_block", "dot")
-    zeros = [np.zeros((1, size) if long else 1, np.uint8) for size in function.operand_sizes]
-    random = None
-    if rules.random_bits and function.rounds:
-        random = np.zeros((1, function.size) if function.operation == "encode_block" else 1, np.uint32)
+    from .rows import fields_of
+
+    zeros = [one.zeros(1) for one in fields_of(function, rules) if one.role in ("operand", "random")]
+    random = zeros.pop() if rules.random_bits and function.rounds else None
     evaluate(function, zeros, rules, random, threads=1)

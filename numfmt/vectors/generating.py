@@ -277,7 +277,7 @@ class _Writing:
         self.stream = _Counted(stream)
         self.writer = files.writer_of(self.stream, syntax, self.fields)
         total = job.total
-        counts = job.function.has_flags or job.function.operation == "encode_block"
+        counts = job.function.has_flags or job.function.is_long
         wanted = (total is None and job.count is None) or (total is not None and total <= COUNTED)
         self.counts = counts and (wanted if coverage is None else coverage)
         self.coverage: dict[str, int] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..formats import CodebookFormat
 from ..rounding import Overflow, Rounding
+from ..units import DotUnit
 from .functions import Function, Rules, parse
 from .rows import Field, VectorFileError, fields_of
 
@@ -52,8 +53,9 @@ def describe(function: Function, rules: Rules, **facts: Any) -> dict[str, Any]:
     from .. import __version__
 
     formats = {str(f): {"definition": definition(f), "sha256": format_hash(f)} for f in function.formats}
+    unit = {} if function.unit is None else {"unit": unit_text(function.unit)}
     return {
-        "schema": SCHEMA, "numfmt": __version__, "function": function.name, "formats": formats,
+        "schema": SCHEMA, "numfmt": __version__, "function": function.name, **unit, "formats": formats,
         "rules": rules_text(resolved(function, rules)),
         "fields": [_field_text(one) for one in fields_of(function, rules)], **facts,
     }  # fmt: skip
@@ -63,13 +65,33 @@ def resolved(function: Function, rules: Rules) -> Rules:
     """The rules with the modes that are the formats' defaults, where no platform decides them."""
     block = function.block if function.operation == "encode_block" else None
     fmt = block or function.to or function.sources[0]
-    if rules.platform is not None or not function.rounds:
+    if rules.platform is not None or not function.rounds or function.unit is not None:
         return rules
     rounding = rules.rounding or fmt.default_rounding
     overflow = rules.overflow
     if function.operation not in ("to_integer", "round_to_integral") and not isinstance(fmt, CodebookFormat):
         overflow = overflow or fmt.default_overflow
     return dataclasses.replace(rules, rounding=rounding, overflow=overflow)
+
+
+def unit_text(unit: DotUnit) -> dict[str, Any]:
+    """Every parameter of a unit, as JSON takes it: formats and modes by name, the pattern of a NaN in hexadecimal.
+
+    >>> import numfmt as nf
+    >>> found = unit_text(nf.get_unit("h100.e4m3"))
+    >>> found["fraction"], found["accumulator"], found["rounding"], found["nan"]
+    (13, 'e8m13', 'toward_zero', '0x7fffffff')
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(part) for part in value]
+        if isinstance(value, Enum):
+            return value.value
+        return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+    found = {one.name: plain(getattr(unit, one.name)) for one in dataclasses.fields(unit) if one.name != "evidence"}
+    return found if unit.nan is None else found | {"nan": f"{unit.nan:#x}"}
 
 
 def rules_text(rules: Rules) -> dict[str, Any]:
@@ -150,6 +172,9 @@ def function_of(path: str | os.PathLike[str], found: Mapping[str, Any], line: in
             raise VectorFileError(
                 path, line, f"format {fmt} is defined otherwise than here: {_difference(entry, ours)}"
             )
+    if function.unit is not None and (there := found.get("unit")) not in (None, here := unit_text(function.unit)):
+        why = "there are no parameters" if not isinstance(there, dict) else _first_unlike(there, here)
+        raise VectorFileError(path, line, f"the unit of {function} is defined otherwise than here: {why}")
     ours_fields = [_field_text(one) for one in fields_of(function, rules)]
     if found.get("fields", ours_fields) != ours_fields:
         raise VectorFileError(path, line, f"the fields stated are not those of {function}: {found['fields']}"[:400])
@@ -161,8 +186,13 @@ def _difference(theirs: Any, ours: dict[str, Any]) -> str:
     stated = theirs.get("definition") if isinstance(theirs, dict) else None
     if not isinstance(stated, dict):
         return "there is no definition"
-    for key, value in ours["definition"].items():
-        if stated.get(key) != value:
-            return f"{key} is {stated.get(key)!r} there, {value!r} here"
-    extra = set(stated) - set(ours["definition"])
-    return f"it has {sorted(extra)[0]!r} there" if extra else "its SHA-256 is not that of its definition"
+    return _first_unlike(stated, ours["definition"]) or "its SHA-256 is not that of its definition"
+
+
+def _first_unlike(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The first key that two mappings have otherwise; "" where they are equal."""
+    for key, value in here.items():
+        if there.get(key) != value:
+            return f"{key} is {there.get(key)!r} there, {value!r} here"
+    extra = set(there) - set(here)
+    return f"it has {sorted(extra)[0]!r} there" if extra else ""

@@ -16,7 +16,8 @@ from .rows import random_count
 
 Array = npt.NDArray[Any]
 
-STREAMS = {"near": 999, "random": 1000, "base": 1001}  # folded into the seed, beside the numbers of the operands
+# Folded into the seed, beside the numbers of the operands.
+STREAMS = {"near": 999, "random": 1000, "base": 1001, "usual": 1100}
 
 
 def combinations(function: Function, rules: Rules) -> int:
@@ -57,7 +58,12 @@ def random(function: Function, rules: Rules, seed: int, start: int, stop: int) -
     ]
     if function.operation == "encode_block":
         columns[0] = _gathered(columns[0].reshape(stop - start, -1), seed, start, stop).reshape(columns[0].shape)
-    if len(columns) > 1 and function.sources[0] == function.sources[1] and function.operation != "dot":
+    if function.operation == "unit_dot":
+        columns = [
+            _usual(column, fmt, (seed, STREAMS["usual"] + number), start, stop)
+            for number, (fmt, column) in enumerate(zip(function.sources, columns, strict=True))
+        ]
+    if len(columns) > 1 and function.sources[0] == function.sources[1] and not function.is_long:
         columns[1] = _near(columns[0], columns[1], function.sources[0].bits, seed, start, stop)
     return columns, random_numbers(function, rules, seed, start, stop)
 
@@ -123,6 +129,24 @@ def _gathered(codes: Array, seed: int, start: int, stop: int) -> Array:
     field = np.maximum(base.astype(np.int64) - (words >> 16 & 15).astype(np.int64), 0).astype(np.uint64)
     near = (codes & np.uint64(0x807FFFFF)) | np.minimum(field, np.uint64(254)) << np.uint64(23)
     return np.where(words >> 24 & 7 != 0, near, codes)
+
+
+def _usual(codes: Array, fmt: Format, seed: tuple[int, int], start: int, stop: int) -> Array:
+    """Operands of a unit: in seven rows of eight no specials, and within 16 binades about 1 where there are more."""
+    if not isinstance(fmt, FloatFormat) or fmt.integer_bit:
+        return codes
+    flat = codes.reshape(stop - start, -1)
+    words = random_bits(seed, (*flat.shape, 2), offset=start * flat.shape[1] * 2).astype(np.uint64)
+    wide, t = flat.astype(np.uint64), np.uint64(fmt.trailing_bits)
+    magnitude = wide & np.uint64(fmt.magnitude_mask)
+    field = magnitude >> t
+    if fmt.exponent_bits > 5:
+        field = np.uint64(fmt.bias - 12) + (words[..., 0] & np.uint64(15))
+    fraction = magnitude & np.uint64(2**fmt.trailing_bits - 1)
+    sign = wide & np.uint64(fmt.sign_mask if fmt.signed else 0)
+    made = np.minimum(field << t | fraction, np.uint64(fmt.max_code)) | sign
+    row = np.arange(start, stop)[:, None]
+    return np.where(row % 8 == 7, wide, made).astype(codes.dtype).reshape(codes.shape)
 
 
 def _near(first: Array, second: Array, bits: int, seed: int, start: int, stop: int) -> Array:

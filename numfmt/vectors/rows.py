@@ -63,6 +63,10 @@ class Field:
                 return np.dtype(f"uint{bits}")
         return np.dtype(object)
 
+    def zeros(self, n: int) -> Array:
+        """A column of n rows of zeros."""
+        return np.zeros(self.shape(n), self.dtype)
+
     def column(self, n: int) -> Array:
         """A column of n rows, not filled."""
         return np.empty(self.shape(n), self.dtype)
@@ -71,11 +75,11 @@ class Field:
 def fields_of(function: Function, rules: Rules) -> tuple[Field, ...]:
     """The fields of a row, in the order of the file: operands, random numbers, results, flags."""
     shapes = zip(function.operand_names, function.operand_widths, function.operand_sizes, strict=True)
-    block = function.operation == "encode_block"
-    long = block or function.operation == "dot"
-    made = [Field(name, "operand", bits, count, long) for name, bits, count in shapes]
+    block, unit = function.operation == "encode_block", function.operation == "unit_dot"
+    long = function.is_long
+    made = [Field(name, "operand", bits, count, long and name != "c") for name, bits, count in shapes]
     if rules.random_bits and function.rounds:
-        made.append(Field("random", "random", rules.random_bits, random_count(function), block))
+        made.append(Field("random", "random", rules.random_bits, random_count(function), block or unit))
     made += [Field(name, "result", bits, count, block) for name, _, bits, count in function.result_parts]
     if function.has_flags:
         made.append(Field("flags", "flags", FLAG_BITS))
@@ -83,7 +87,11 @@ def fields_of(function: Function, rules: Rules) -> tuple[Field, ...]:
 
 
 def random_count(function: Function) -> int:
-    """Random numbers a row takes: one, or one an element of a block."""
+    """Random numbers a row takes: one, or one an element of a block, or one a rounding of a unit."""
+    if function.operation == "unit_dot":
+        from .unit_functions import drawn
+
+        return drawn(function)
     return function.size if function.operation == "encode_block" else 1
 
 
