@@ -20,17 +20,19 @@ import numpy as np
 import numfmt as nf
 
 NAMED = (
-    "h100.e4m3", "h100.e4m3.promote128", "ada.e4m3", "b200.e4m3", "h100.fp16", "h100.tf32", "a100.bf16", "v100.fp16", "b200.mxfp8",
+    "h100.e4m3", "h100.e4m3.promote128", "h100.mma.e4m3", "ada.e4m3", "b200.e4m3", "b200.mxfp8", "b200.mxfp4", "b200.nvfp4",
+    "h100.fp16", "h100.tf32", "a100.bf16", "a100.tf32", "v100.fp16", "mi300.fp16", "mi300.xf32", "mi300.e4m3fnuz",
 )  # fmt: skip
+BLOCKS = {"b200.mxfp8": "mxfp8_e4m3", "b200.mxfp4": "mxfp4", "b200.nvfp4": "nvfp4"}
 CHAINS = (("e4m3fn", "float16"), ("e4m3fn", "e8m13"), ("e5m2", "bfloat16"), ("e2m1", "e6m9"))
 
 
-def operands(unit: nf.DotUnit, size: int) -> tuple[object, object]:
-    """Random matrices of a unit's first input format."""
+def operands(name: str, unit: nf.DotUnit, size: int) -> tuple[object, object]:
+    """Random matrices of a unit's first input format, or of its blocks."""
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal((size, size)).astype(np.float32) for _ in range(2))
-    if unit.scales:
-        return nf.encode(x, "mxfp8_e4m3", axis=1), nf.encode(y, "mxfp8_e4m3", axis=0)
+    if name in BLOCKS:
+        return nf.encode(x, BLOCKS[name], axis=1), nf.encode(y, BLOCKS[name], axis=0)
     fmt = unit.inputs[0]
     return nf.quantize(x, fmt), nf.quantize(y, fmt)
 
@@ -41,7 +43,7 @@ def tasks(size: int, threads: int | None, only: str) -> dict[str, Callable[[], o
     units |= {f"{a}, rounded to {acc} each time": nf.DotUnit(inputs=(a,), accumulator=acc) for a, acc in CHAINS}
     made: dict[str, Callable[[], object]] = {}
     for name, unit in units.items():
-        a, b = operands(unit, size)
+        a, b = operands(name, unit, size)
         made[name] = lambda a=a, b=b, unit=unit: nf.matmul(a, b, unit=unit, threads=threads)  # type: ignore[misc]
     x, y = np.ones((2, size, size), np.float32)
     made["numpy.matmul, float32"] = lambda: x @ y

@@ -70,6 +70,11 @@ def unit_loop(name: tuple[Any, ...], size: int) -> Any:
     return _loop(name, size, "unit_loops")
 
 
+def aligned_loop(name: tuple[Any, ...], size: int) -> Any:
+    """The same for those of units that align what they add."""
+    return _loop(name, size, "unit_aligned_loops")
+
+
 Engine = Callable[[Plan, Any, "RandomSource | None", int, Array, bool], None]
 
 

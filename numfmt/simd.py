@@ -117,14 +117,14 @@ def _at(context: Any, builder: Any, kind: Any, array: Any, index: Any, pointed: 
 
 
 def loader(count: int) -> Any:
-    """A function of (array of unsigned integers, or of 32 bits an element; index) that reads elements from there on."""
+    """A function of (array of unsigned integers, or of 32 bits an element; index) that reads so many elements there."""
     lane = Lane(32, count=count)
 
     @intrinsic
     def load(typing_context: Any, array: Any, index: Any) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             size = context.get_abi_sizeof(context.get_data_type(array.dtype))
-            stored = ir.VectorType(ir.IntType(8 * size), count)
+            stored = ir.VectorType(ir.IntType(8 * size), count) if count > 1 else ir.IntType(8 * size)
             at = _at(context, builder, sig.args[0], args[0], args[1], stored)
             elements = builder.load(at, align=size if array.aligned else 1)
             return elements if size == 4 else builder.zext(elements, context.get_data_type(lane))

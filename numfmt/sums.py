@@ -11,7 +11,7 @@ from .block_arrays import BlockArray
 from .named_units import get_unit
 from .random import Seed
 from .unit_operands import Formats, addend, expanded, operands, transposed
-from .unit_run import Pairs, random_source, run
+from .unit_run import Pairs, dots, random_source, run
 from .units import DotUnit
 
 Array = npt.NDArray[Any]
@@ -77,7 +77,7 @@ def dot(
         raise ValueError(
             f"a has shape {left.codes.shape} and b has shape {right.codes.shape}; all axes but the last broadcast"
         ) from None
-    pairs = Pairs(_numbered(lead_a, shape), _numbered(lead_b, shape), shape)
+    pairs = dots(_numbered(lead_a, shape), _numbered(lead_b, shape), shape, left.codes.shape[-1])
     numbers = random_source(unit, left.codes.shape[-1], shape, seed, random_bits, random_bit_count)
     return run(unit, left, right, addend(c, unit, shape, left, right), pairs, numbers, trace, threads)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +15,15 @@ from .carriers import holds
 from .formats import FixedFormat
 from .named import scalar_format
 from .rounding import Rounding
-from .unit_numbers import Columns, last_place, least_exponent
-from .unit_plans import Plan
+from .unit_numbers import Columns, Fmt, last_place, least_exponent
+from .unit_plans import Plan, Rounder, term_bits
 from .units import Kind, Order
 
 Array = npt.NDArray[Any]
 LANES = 16
 ZERO = -(1 << 20)  # the exponent of an operand that is zero
-NOWHERE = -(1 << 18)  # below the exponent of every product but those of zeros
+FAR = 1 << 18  # beyond every exponent but those of zeros
+WORD = 30  # bits of what 32-bit integers add, with one more summand and the sign
 
 
 class Loop(NamedTuple):
@@ -44,10 +44,11 @@ class Loop(NamedTuple):
 def loop_for(plan: Plan, k: int, work: int) -> Loop | None:
     """The loop of a unit whose sums of k products 32-bit integers hold; None where unit_engine.py is to do it."""
     unit = plan.unit
-    if unit.addend != "early" or unit.order is not Order.SEQUENTIAL or unit.is_stochastic:
+    if unit.is_stochastic:
         return None
-    if unit.promote_every and (unit.promoted != scalar_format("float32") or unit.zero != "positive"):
-        return None
+    if unit.promote_every:
+        if unit.promoted != scalar_format("float32") or unit.zero != "positive" or unit.flush_results:
+            return None
     if plan.own is None or plan.own.kept is None or not holds(BINARY32, unit.accumulator):
         return None
     if any(isinstance(fmt, FixedFormat) for fmt in (plan.fa, plan.fb)):  # whose products have no leading place
@@ -63,17 +64,19 @@ def loop_for(plan: Plan, k: int, work: int) -> Loop | None:
 def _chain(plan: Plan, work: int) -> Loop | None:
     """The loop of fused sums in a narrow accumulator, none of whose sums is subnormal: `dot.accumulate` says when."""
     unit, own = plan.unit, plan.own
+    if unit.addend != "early" or unit.order is not Order.SEQUENTIAL:
+        return None
     if unit.product is not None or unit.rounding is not Rounding.TIES_TO_EVEN or unit.flush_results:
         return None
     if unit.c_format != unit.accumulator or unit.zero != "ieee":
         return None
     digits = sum(least_exponent(fmt) - last_place(fmt) for fmt in (plan.fa, plan.fb))
     p, w = own.fmt.precision, digits + 2
-    if not (p <= 14 and w < p) and max(p, w) > 13:
+    if p > 14 or w > PRODUCT - p:
         return None
     if last_place(plan.fa) + last_place(plan.fb) < last_place(own.fmt):
         return None
-    run = compiled.unit_loop(("chain",), work)
+    run = compiled.unit_loop(("chain", 2 * p > PRODUCT or w > p), work)
     if run is None:
         return None
     to = own.kept
@@ -83,58 +86,114 @@ def _chain(plan: Plan, work: int) -> Loop | None:
 
 def _aligned(plan: Plan, k: int, work: int) -> Loop | None:
     """The loop of aligned sums, truncated or floored."""
-    unit, own = plan.unit, plan.own
-    if unit.group is not None or unit.zero != "positive" or unit.product_limit is not None:
-        return None
-    if unit.alignment not in (Rounding.TOWARD_ZERO, Rounding.TOWARD_NEGATIVE) or not holds(BINARY32, unit.c_format):
-        return None
-    if any(fmt.precision != 1 for fmt in unit.scales):
-        return None
-    fraction = unit.fraction or 0
-    digits = sum(least_exponent(fmt) - last_place(fmt) for fmt in (plan.fa, plan.fb))
-    trailing = SHORT.carrier.trailing
-    if fraction > trailing or digits + 2 > 30 or own.fmt.precision > trailing - 2:
+    unit = plan.unit
+    group, staged, apart = unit.group or 1, unit.late_fraction is not None, unit.order is Order.EVEN_ODD
+    if not _is_truncated(plan) or any(n % group for n in (*unit.scale_blocks, unit.promote_every or 0)):
         return None
     k = min(k, unit.promote_every or k)
-    length = min(unit.length or max(k, 1), max(k, 1))
-    part = 1 << max(28 - fraction, 0)  # terms below 2**(fraction + 2) whose sum 32 bits hold
-    if length > part << 14:  # more halves than a word adds
+    length = -(-min(unit.length or k, k) // group)
+    words = _words(plan, -(-length // 2) if apart else length)
+    if words is None or (words != "one" and (staged or apart)):
         return None
-    run = compiled.unit_loop(("aligned", unit.alignment is Rounding.TOWARD_NEGATIVE, length + 1 > part), work)
+    floors = unit.alignment is Rounding.TOWARD_NEGATIVE
+    addend = "staged" if staged else unit.addend
+    run = compiled.aligned_loop((floors, words, addend, apart, unit.group is not None), work)
     if run is None:
         return None
-    least = NOWHERE if unit.zero_exponent is None else unit.zero_exponent
-    p = [*own.mode, *_short(plan), least, least_exponent(unit.c_format), max(digits - fraction, 0), trailing - fraction]
-    return Loop(run, (np.array(p, np.int32), length, part), max(fraction - digits, 0), trailing)
+    fraction, above, trailing = unit.fraction or 0, term_bits(plan), SHORT.carrier.trailing
+    part = {"one": length, "parts": 1 << max(WORD - above - fraction, 0), "long": 4}[words]
+    raised = max(fraction - _digits(plan), 0) if words != "long" else 0
+    options = [
+        *plan.own.mode, *_short(plan.own), *plan.late.mode, *_short(plan.late),
+        -FAR if unit.zero_exponent is None else unit.zero_exponent, least_exponent(unit.c_format),
+        _digits(plan) + raised - fraction, trailing - fraction,
+        FAR if unit.product_limit is None else unit.product_limit - above, int(unit.zero == "positive"),
+        unit.late_fraction - fraction if unit.late_fraction is not None else 0,
+        FAR if unit.late_reach is None else unit.late_reach,
+    ]  # fmt: skip
+    return Loop(run, (np.array(options, np.int32), length, part, group), raised, trailing)
 
 
-@lru_cache(maxsize=256)
-def _short(plan: Plan) -> Any:
-    """The accumulator as `keep` takes it in 32 bits."""
-    to = plan.own.kept
-    return to._replace(largest=to.largest >> (plan.frame.carrier.trailing - SHORT.carrier.trailing))
+def _is_truncated(plan: Plan) -> bool:
+    """Whether terms are cut or floored, and late sums such as the loop adds; exact zeros are +0 in it."""
+    unit, finer = plan.unit, (plan.unit.late_fraction or 0) - (plan.unit.fraction or 0)
+    if unit.alignment not in (Rounding.TOWARD_ZERO, Rounding.TOWARD_NEGATIVE) or not holds(BINARY32, unit.c_format):
+        return False
+    if unit.late_fraction is not None and not (unit.zero_exponent is None and 0 <= finer <= SHORT.carrier.trailing):
+        return False
+    if (plan.own.downward or plan.late.downward) and not (unit.addend == "early" and unit.zero == "positive"):
+        return False
+    return unit.group is None or unit.product_limit is None  # which is one of products, not of groups
 
 
-def significands(x: Columns, scales: Columns | None, block: int, raised: int) -> tuple[Array, Array]:
-    """Signed significands and exponents of an operand, K first, with scales that are powers of two in the exponents."""
-    t = x.table
-    m = np.where(t.special, 0, np.where(t.number.negative != 0, -t.m, t.m) << raised).astype(np.int32)
-    e = np.where(t.special, ZERO, np.maximum(t.exponent, ZERO)).astype(np.int32)
-    m, e = m[x.index], e[x.index]
+def _words(plan: Plan, length: int) -> str | None:
+    """What a word holds of the sum of so many terms and the accumulator; None where two do not hold it."""
+    fraction, above, trailing = plan.unit.fraction or 0, term_bits(plan), SHORT.carrier.trailing
+    bits = fraction + above + length.bit_length()
+    if _digits(plan) + above > WORD or plan.own.fmt.precision > trailing - 2 or bits > WORD + trailing:
+        return None
+    if fraction + above > WORD or fraction > trailing:
+        return "long"
+    return "one" if bits <= WORD else "parts"
+
+
+def _digits(plan: Plan) -> int:
+    """Bits of a term's significand below the place that its exponent names."""
+    pair = (plan.fa, plan.fb)
+    digits = sum(least_exponent(fmt) - last_place(fmt) for fmt in pair) + 2 * _scale_digits(plan)
+    return digits if plan.unit.group is None else digits - sum(map(least_exponent, pair))
+
+
+def _scale_digits(plan: Plan) -> int:
+    """The same of a scale's."""
+    return max((least_exponent(fmt) - last_place(fmt) for fmt in plan.unit.scales), default=0)
+
+
+def _short(to: Rounder) -> Any:
+    """A format as `keep` takes it in 32 bits."""
+    assert to.kept is not None
+    return to.kept._replace(largest=to.kept.largest >> (to.frame.carrier.trailing - SHORT.carrier.trailing))
+
+
+def significands(
+    plan: Plan, x: Columns, fmt: Fmt, scales: Columns | None, block: int, raised: int
+) -> tuple[Array, Array]:
+    """Signed significands of an operand, times those of its scales, and their exponents, one a group; K first."""
+    t, group = x.table, plan.unit.group
+    m, e = t.m, t.exponent
+    if plan.unit.kind is Kind.CHAIN:  # `dot.accumulate` takes normalised ones
+        m, e = t.number.m >> (plan.frame.carrier.trailing - t.digits), t.number.exponent
+    m, e = np.where(t.special, 0, np.where(t.number.negative != 0, -m, m) << raised), np.maximum(e, ZERO)
+    if group is not None:
+        m, e = m << np.maximum(e - least_exponent(fmt), 0), np.zeros_like(e)
+    index = x.index.astype(np.intp)
+    m, e = (np.take(part.astype(np.int32), index, mode="clip") for part in (m, e))
     if scales is not None:
-        shifts = scales.table.exponent.astype(np.int32)[scales.index]
-        e += np.where(m == 0, 0, np.repeat(shifts, block, axis=0)[: len(e)])
-    return m, e
+        factor, shift = _factors(plan, scales)
+        m, e = m * np.repeat(factor, block, axis=0), e + np.repeat(shift, block, axis=0)
+    if group is None:
+        return m, np.where(m == 0, ZERO, e)
+    return np.pad(m, ((0, -len(m) % group), (0, 0))), e[::group]
+
+
+def _factors(plan: Plan, scales: Columns) -> tuple[Array, Array]:
+    """Significands and exponents of scales."""
+    t = scales.table
+    m, e = t.m << (_scale_digits(plan) - t.digits), np.maximum(t.exponent, ZERO)
+    if plan.unit.scale_signs:
+        m = np.where(t.number.negative != 0, -m, m)
+    return m.astype(np.int32)[scales.index], e.astype(np.int32)[scales.index]
 
 
 def product(loop: Loop, a: list[Array], b: list[Array], c: list[Array], rows: slice) -> tuple[Array, Array]:
     """Results of some rows of a as float32, and where they are to be computed again.
 
     Args:
-        a, c: significands and exponents, (rows, K) and (rows, columns); b: (K, columns), as many as LANES divides.
+        a, c: significands and exponents, (rows, K) and (rows, columns), as many as LANES divides; b: `tiled`.
+            Loops may write to c.
     """
     shape = c[0][rows].shape
-    out, redo = np.empty(shape, np.uint32), np.empty(shape, np.uint32)
+    out, redo = np.empty(shape, np.uint32), np.zeros(shape, np.uint32)
     left = [np.ascontiguousarray(x[rows]) for x in a]
     start = [np.ascontiguousarray(x[rows]).view(np.uint32) for x in c]
     loop.run(*left, *(x.view(np.uint32) for x in b), *start, out, redo, *loop.options)
@@ -162,7 +221,17 @@ def accumulators(c: Any, shape: tuple[int, ...], trailing: int, leading: int) ->
     )
 
 
+def whole_tiles(columns: int) -> int:
+    """So many columns and what LANES lacks to divide them."""
+    return columns + -columns % LANES
+
+
 def padded(x: Array, fill: int) -> Array:
     """An array whose last axis LANES divides."""
-    more = -x.shape[-1] % LANES
+    more = whole_tiles(x.shape[-1]) - x.shape[-1]
     return np.ascontiguousarray(np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, more)], constant_values=fill))
+
+
+def tiled(x: Array, fill: int) -> Array:
+    """(K, columns) as (tiles, K, LANES): a tile of columns lies together, as loops read it."""
+    return np.ascontiguousarray(padded(x, fill).reshape(len(x), -1, LANES).swapaxes(0, 1))

@@ -209,10 +209,10 @@ class Chunk:
         return (even >> far[0]) + (odd >> far[1]), top, (minus & more, plus & most)
 
     def _empty(self, ks: range) -> Array:
-        """Where every product is zero."""
+        """Where every term is zero."""
         empty = np.ones(self.ia.shape, bool)
-        for k in ks:
-            empty &= self.term(k)[1] == 0
+        for each in self.terms(ks):
+            empty &= each()[1] == 0
         return empty
 
     def _two_stages(self, total: Array, top: Array, signs: tuple[Array, Array], acc: Numbers, ks: range) -> Numbers:
@@ -317,11 +317,8 @@ class Chunk:
     def floats(self, acc: Numbers, stretch: range) -> Numbers:
         """The dot of a stretch of products, from an accumulator on."""
         unit = self.unit
-        if unit.kind is Kind.KAHAN:
-            return self.kahan(acc, stretch)
-        if unit.kind is Kind.NEUMAIER:
-            return self.neumaier(acc, stretch)
-        for ks in self.steps(stretch.start, stretch.stop):
+        compensated = unit.kind in (Kind.KAHAN, Kind.NEUMAIER)  # these carry more than an accumulator: one step
+        for ks in [stretch] if compensated else self.steps(stretch.start, stretch.stop):
             match unit.kind:
                 case Kind.ALIGNED:
                     acc = self.aligned(acc, ks)
@@ -329,6 +326,10 @@ class Chunk:
                     acc = self.chain(acc, ks)
                 case Kind.TREE:
                     acc = self.tree(acc, ks)
+                case Kind.KAHAN:
+                    acc = self.kahan(acc, ks)
+                case Kind.NEUMAIER:
+                    acc = self.neumaier(acc, ks)
                 case _:
                     acc = self.exact(acc, ks)
             if self.watch is not None:

@@ -204,17 +204,17 @@ def check_length(plan: Plan, k: int) -> None:
     """Refuse steps whose aligned sums 64-bit integers do not hold."""
     unit = plan.unit
     length, fraction = min(unit.length or k, k), unit.fraction or 0
-    if unit.kind is Kind.ALIGNED and fraction + _term_bits(plan) + (length + 1).bit_length() > LONGEST:
+    if unit.kind is Kind.ALIGNED and fraction + term_bits(plan) + (length + 1).bit_length() > LONGEST:
         raise ValueError(
             f"a step of {length} products of {plan.fa} and {plan.fb} is given to a unit that keeps {fraction} bits "
             f"below the largest; its sum takes more than {LONGEST} bits"
         )
 
 
-def _term_bits(plan: Plan) -> int:
+def term_bits(plan: Plan) -> int:
     """Bits of a term above the place that its exponent names: two of a product of floats."""
     unit, pair = plan.unit, (plan.fa, plan.fb)
-    scales = 2 if unit.scales else 0
+    scales = 2 if any(fmt.precision > 1 for fmt in unit.scales) else 0
     if unit.group is None:
         return scales + sum(fmt.bits if isinstance(fmt, FixedFormat) else 1 for fmt in pair)
     return scales + sum(floor_log2(max(fmt.max, -fmt.min)) + 1 for fmt in pair) + unit.group.bit_length()

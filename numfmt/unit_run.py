@@ -27,6 +27,7 @@ from .x86_nans import propagate
 Array = npt.NDArray[Any]
 CHUNK = 1 << 12  # outputs: a temporary of them takes 32 KiB, and there are many
 ROWS = 16  # of a matrix that a thread takes at a time
+LONG = 256  # products per dot and dot of a call from which each is a product of a row and a column
 
 
 class Pairs(NamedTuple):
@@ -40,6 +41,11 @@ class Pairs(NamedTuple):
     b: Array
     shape: tuple[int, ...]
     grid: tuple[Array, Array, int, int] | None = None
+
+
+def dots(a: Array, b: Array, shape: tuple[int, ...], k: int) -> Pairs:
+    """`Pairs` of rows of k numbers; few and long ones are matrices of one element."""
+    return Pairs(a, b, shape, (a, b, 1, 1) if LONG * a.size <= k else None)
 
 
 class Call:
@@ -138,13 +144,14 @@ def _compiled(call: Call, threads: int) -> Array | None:
     grid = call.pairs.grid
     if grid is None or not call.pairs.a.size:
         return None
-    loop = unit_compiled.loop_for(call.plan, call.k, call.pairs.a.size * call.k)
+    batch_a, batch_b, m, n = grid
+    loop = unit_compiled.loop_for(call.plan, call.k, batch_a.size * m * unit_compiled.whole_tiles(n) * call.k)
     if loop is None:
         return None
-    batch_a, batch_b, m, n = grid
     scales = call.scales or Scales(None, None, 1, 1)  # type: ignore[arg-type]
-    left = unit_compiled.significands(call.a, scales.a, scales.block_a, 0)
-    right = unit_compiled.significands(call.b, scales.b, scales.block_b, loop.raised)
+    plan = call.plan
+    left = unit_compiled.significands(plan, call.a, plan.fa, scales.a, scales.block_a, 0)
+    right = unit_compiled.significands(plan, call.b, plan.fb, scales.b, scales.block_b, loop.raised)
     found = np.empty((batch_a.size, m, n), np.float32)
     again = np.empty((batch_a.size, m, n), bool)
     special = [x.special for x in (call.a, call.b)]
@@ -174,7 +181,7 @@ def _matrix(loop: unit_compiled.Loop, x: Any, y: Any, c: Any, threads: int) -> t
     """A matrix of results as float32, and where they are to be computed again."""
     m, n = c[0].shape
     x = [np.ascontiguousarray(part) for part in x]
-    y = [unit_compiled.padded(part, fill) for part, fill in zip(y, (0, unit_compiled.ZERO), strict=True)]
+    y = [unit_compiled.tiled(part, fill) for part, fill in zip(y, (0, unit_compiled.ZERO), strict=True)]
     c = [unit_compiled.padded(part, 0) for part in c]
     found, again = np.empty((m, n), np.float32), np.empty((m, n), bool)
 
@@ -193,7 +200,9 @@ def _promoted(call: Call, loop: unit_compiled.Loop, x: Any, y: Any, total: Array
     zero = unit_compiled.accumulators(None, total.shape, 0, 0).parts
     sums: Any = (total & 0xFFFFFFFF).astype(np.uint32)
     for k in range(0, call.k, every):
-        part, redo = _matrix(loop, [z[:, k : k + every] for z in x], [z[k : k + every] for z in y], zero, threads)
+        at = [slice(k // n, (k + every) // n) for n in (1, call.unit.group or 1)]
+        rows, across = [z[:, i] for z, i in zip(x, at, strict=True)], [z[i] for z, i in zip(y, at, strict=True)]
+        part, redo = _matrix(loop, rows, across, zero, threads)
         sums, _ = compute("add", [sums, part.view(np.uint32)], "float32", threads=threads)
         again |= redo
     found: Array = sums.view(np.float32)

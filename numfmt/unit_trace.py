@@ -17,6 +17,7 @@ class Trace:
 
     Attributes:
         accumulator: float64 (int64 of integer accumulators), of the result's shape and one more axis: after every step.
+            Compensated sums are one step. With promotion each stretch starts at zero; the promoted sum is not here.
         exponent: int32, of the same shape: the alignment exponent E; 0 where nothing is aligned.
         lost: int32, of the result's shape and one more axis, terms: significant bits that each lost in alignment.
         swamped: bool, of the same shape: terms other than zero of which nothing was left.

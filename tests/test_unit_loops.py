@@ -7,7 +7,11 @@ import pytest
 
 import numfmt as nf
 from numfmt import compiled, unit_compiled, unit_run
+from numfmt.units import Kind
 from tests.support import mostly_nightly
+from tests.units_custom import ALIGNED as CUSTOM
+from tests.units_custom import LATE, custom_unit
+from tests.units_support import addends, cases, code_dtype
 
 numba = pytest.mark.skipif(compiled._module() is None, reason="Numba is not installed for this interpreter")
 ALIGNED = [
@@ -28,7 +32,7 @@ def codes(rng, fmt, shape, special):
     return np.asarray(nf.encode(x, fmt, overflow="saturate"))
 
 
-def both(a, b, c, unit, fmt):
+def both(a, b, c, unit, fmt, scales=None, function=nf.matmul):
     """The results of the compiled loop and of the NumPy engine, as patterns; that the loop ran is checked."""
     ran = []
 
@@ -38,10 +42,10 @@ def both(a, b, c, unit, fmt):
 
     original = unit_compiled.product
     with mock.patch.object(compiled, "SMALL", 0), mock.patch.object(unit_compiled, "product", product):
-        fast = nf.matmul(a, b, c, unit=unit, formats=fmt)
+        fast = function(a, b, c, unit=unit, formats=fmt, scales=scales)
     assert ran
     with mock.patch.object(unit_run, "_compiled", return_value=None):
-        slow = nf.matmul(a, b, c, unit=unit, formats=fmt)
+        slow = function(a, b, c, unit=unit, formats=fmt, scales=scales)
     assert fast.dtype == slow.dtype
     return fast.view(f"u{fast.dtype.itemsize}"), slow.view(f"u{slow.dtype.itemsize}")
 
@@ -80,13 +84,71 @@ def test_any_aligned_sum(alignment, fraction, length, rounding):
         assert np.array_equal(fast, slow)
 
 
+NAMED = [name for name in nf.list_units() if nf.get_unit(name).kind is Kind.ALIGNED]
+EVERY_DAY = {name for name in NAMED if not name.startswith("mi300")} | {
+    "mi300.e4m3fnuz", "mi300.e5m2fnuz", *CUSTOM,
+} - {"F=40", "F=52", "alignment toward_negative", "scales with group"}  # fmt: skip
+ENGINE = {  # those that no loop takes, or not in all of their formats
+    "alignment ties_to_even", "alignment to_odd", "rounding toward_negative", "fixed-point inputs", "float32 into float64", "group",
+    "promotion", "promotion inside a step", "promotion of groups", "late, to a narrow one", "late, small fraction", "late, reach 0",
+    "late, promotion", "group of all",
+}  # fmt: skip
+DIRECTED = [*NAMED, *(name for name in (*CUSTOM, *LATE) if name not in ENGINE and "stochastic" not in name)]
+
+
 @numba
-def test_scales_are_exponents():
+@pytest.mark.parametrize("name", mostly_nightly(DIRECTED, EVERY_DAY))
+def test_directed_operands(name):
+    """Every row of a with every row of b: zeros, ties, cancellations, swamping, infinities, the ends of every format."""
+    unit = custom_unit(name) if name in CUSTOM or name in LATE else nf.get_unit(name)
+    for case in cases(unit, 8, least=1):
+        a, b = (x.astype(code_dtype(nf.get_format(fmt))) for x, fmt in zip((case.a, case.b), case.formats, strict=True))
+        scales = case.scales and (case.scales[0].astype(np.uint8), case.scales[1].astype(np.uint8).T)
+        fast, slow = both(a, b.T, addends(unit, case.c)[:, None], unit, case.formats, scales)
+        assert np.array_equal(fast, slow), a.shape
+
+
+@numba
+@pytest.mark.parametrize(("name", "fmt", "other"), [
+    ("b200.mxfp8", "mxfp8_e4m3", "mxfp8_e5m2"), ("b200.mxfp4", "mxfp4", "mxfp4"), ("b200.nvfp4", "nvfp4", "nvfp4"),
+    ("b200.nvfp4", "nvfp4", "block(e2m1, scale=e8m0, size=16)"),
+])  # fmt: skip
+def test_scales_of_blocks(name, fmt, other):
     rng = np.random.default_rng(1)
-    x, y = (rng.standard_normal(shape).astype(np.float32) * 2.0 ** rng.integers(-60, 60, shape) for shape in ((9, 96), (96, 20)))
-    a, b = nf.encode(x, "mxfp8_e4m3", axis=1), nf.encode(y, "mxfp8_e4m3", axis=0)
-    fast, slow = both(a, b, None, "b200.mxfp8", None)
+    x, y = (rng.standard_normal(shape).astype(np.float32) * 2.0 ** rng.integers(-20, 20, shape) for shape in ((9, 160), (160, 20)))
+    a, b = nf.encode(x, fmt, axis=1), nf.encode(y, other, axis=0)
+    fast, slow = both(a, b, None, name, None)
     assert np.array_equal(fast, slow)
+
+
+@numba
+@pytest.mark.parametrize("name", mostly_nightly(["h100.e4m3", "h100.e4m3.promote128", "h100.mma.e4m3", "mi300.e4m3fnuz"], ["h100.e4m3"]))
+def test_a_long_dot_is_a_row_times_a_column(name):
+    rng, fmt = np.random.default_rng(3), nf.get_unit(name).inputs[0]
+    a, b = codes(rng, fmt, (2, 1, 1600), False), codes(rng, fmt, (3, 1600), False)
+    fast, slow = both(a, b, None, name, str(fmt), function=nf.dot)
+    assert fast.shape == (2, 3)
+    assert np.array_equal(fast, slow)
+    assert all(nf.dot(a[0, 0], b[i], unit=name, formats=str(fmt)).view(fast.dtype) == fast[0, i] for i in range(3))
+
+
+@numba
+def test_few_short_dots_and_many_long_ones_go_to_the_engine():
+    rng = np.random.default_rng(4)
+    with mock.patch.object(compiled, "SMALL", 0), mock.patch.object(unit_compiled, "product", side_effect=AssertionError):
+        for shape in ((255,), (3, 767), (40, 60)):
+            a, b = codes(rng, "e4m3fn", shape, False), codes(rng, "e4m3fn", shape, False)
+            assert nf.dot(a, b, unit="h100.e4m3", formats="e4m3fn").shape == shape[:-1]
+
+
+@numba
+def test_promoted_subnormals_that_are_flushed():
+    """Of the wide accumulator, which has others than the unit's."""
+    unit = nf.DotUnit(inputs=("e4m3fn",), kind="aligned", fraction=20, length=4, promote_every=4, flush_results=True, zero="positive")
+    c = np.full((2, 2), 2.0**-140, np.float32)
+    a = np.zeros((2, 8), np.float32)
+    with mock.patch.object(compiled, "SMALL", 0):
+        assert nf.matmul(a, a.T, c, unit=unit).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
 @numba

@@ -249,7 +249,7 @@ def test_integers_wrap_or_saturate_once_a_step(name):
 
 TRACED = [
     "h100.e4m3", "v100.fp16", "mi250.fp16", "fp16", "exact", "x86.vdpbf16ps", "late, fraction", "late, two roundings", "zero_exponent high",
-    "alignment ties_to_even", "group", "scales", "length None", "chain, even and odd",
+    "alignment ties_to_even", "group", "scales", "length None", "chain, even and odd", "kahan.bf16",
 ]  # fmt: skip
 
 

@@ -91,6 +91,7 @@ LATE = {
     "late, even and odd": late(order="even_odd", fraction=6),
     "late, even and odd, fraction": late(order="even_odd", late_fraction=17, late_reach=11, length=5, alignment="toward_negative"),
     "late, even and odd, zero_exponent": late(order="even_odd", zero_exponent=-6, fraction=5, late_rounding="away_from_zero"),
+    "late, fraction of groups": late(late_fraction=14, group=2, inputs="e2m1"),
     "late, addend_format": late(addend_format="bfloat16", rounding="toward_zero", late_fraction=20, flush_inputs="signed"),
     "late, promotion": late(promote_every=8, accumulator="bfloat16"),
     "late, stochastic": late(rounding="stochastic_b", accumulator="float16", fraction=20),

@@ -112,19 +112,23 @@ def settle_long(high, low, word, exponent, zero_negative, carrier, *, xp):
     return Outcome(xp.where(m == 0, zero_negative, negative), exponent + carrier.trailing, m, never, never, m * 0)
 
 
-def accumulate(m, exponent, product, place, shift, *, xp):
+def accumulate(m, exponent, product, place, shift, sticky, *, xp):
     """An accumulator and an exact product, added and rounded to nearest, ties to even, in 32 bits.
 
-    The accumulator is m · 2**(exponent - ACCUMULATOR), normalised, of p digits; the product, of w digits, is
-    product · 2**(place - PRODUCT), below 4 · 2**place. What leaves the word at its end is kept as one sticky bit, which
-    is enough for p ≤ 14 and w < p, or p, w ≤ 13. No sum is subnormal: the caller sees to that.
+    The accumulator is m · 2**(exponent - ACCUMULATOR), normalised, of p digits; the product, of w ≤ PRODUCT - p digits,
+    is product · 2**(place - PRODUCT), between 2**place and 4 · 2**place, or zero. No sum is subnormal: the caller sees
+    to that.
+
+    The smaller one loses bits at the end of the word only where it is less than the half of a last place of the other
+    that decides, and that one is p digits already: the sum is the other whatever is lost. The accumulator needs a bit
+    that stands for what it loses, `sticky`, where 2 · p > PRODUCT, or where w > p so that it may decide a tie.
 
     Args:
         shift: ACCUMULATOR + 1 - p, bits below the last place.
     """
     high = xp.maximum(exponent, place)
-    total = _sticky(m, xp.minimum(high - exponent + (ACCUMULATOR - PRODUCT), 31), xp=xp)
-    total = total + _sticky(product, xp.minimum(high - place, 31), xp=xp)
+    down = xp.minimum(high - exponent + (ACCUMULATOR - PRODUCT), 31)
+    total = (_sticky(m, down, xp=xp) if sticky else m >> down) + (product >> xp.minimum(high - place, 31))
     up = xp.leading_zeros(xp.magnitude(total)) - (31 - ACCUMULATOR)
     total = total << up
     kept = total + ((1 << (shift - 1)) - 1) + ((total >> shift) & 1)

@@ -344,20 +344,20 @@ def _numbers(to: To, bits: int, rng: np.random.Generator) -> list[Row]:
 
 def _sums(rng: np.random.Generator) -> Iterator[Case]:
     """Accumulators of p digits and products of w, any number of places apart."""
-    for p, w in ((14, 13), (14, 8), (13, 13), (12, 12), (11, 11), (11, 8), (8, 13), (8, 8), (3, 2)):
+    for p, w in ((14, 13), (14, 8), (13, 14), (13, 13), (12, 12), (11, 11), (11, 8), (8, 19), (8, 13), (8, 8), (3, 2)):
         shift = ACCUMULATOR + 1 - p
         rows = []
         for apart in (*range(-33, 34), -90, 90):  # the product's exponent less the accumulator's
             for _ in range(10):
                 exponent = int(rng.integers(-60, 60))
                 m = int(rng.choice(_shapes(p, rng))) << shift
-                product = int(rng.choice(_shapes(w, rng))) >> int(rng.choice([0, 0, 0, 1, w // 2]))
+                product = int(rng.choice(_shapes(w, rng))) >> int(rng.choice([0, 1]))
                 signs = rng.choice([-1, 1], 2)
                 rows.append((m * int(signs[0]), exponent, (product << 29 - w) * int(signs[1]), exponent + apart))
         for apart in range(-p - 3, 4):  # what cancels, or all but
             for m in _shapes(p, rng):
                 near = (m << max(w - p, 0) >> max(p - w, 0)) + int(rng.integers(-1, 2))
-                rows.append((m << shift, 7, -near << 29 - w, 7 + apart)) if 0 <= near < 1 << w else None
+                rows.append((m << shift, 7, -near << 29 - w, 7 + apart)) if 1 << w - 2 <= near < 1 << w else None
         rows += _ties(p, w, rng)
         nothing = -(1 << 20)
         some = int(rng.choice(_shapes(w, rng))) << 29 - w
@@ -368,13 +368,14 @@ def _sums(rng: np.random.Generator) -> Iterator[Case]:
             (0, nothing * 16, 0, -3),
         ]
         rows += [
-            (sign * (1 << 30), 5, sign * product, 5 + d)
-            for d in (-9, 0, 2)
-            for product in (0, some)
+            (sign * (1 << 30), 5, sign * product, place)
+            for product, place in ((0, nothing), (some, -4), (some, 5), (some, 7))
             for sign in (1, -1)
         ]
         rows += [(sign << 29, 9, 0, nothing) for sign in (1, -1)]
-        yield from _both("accumulate", 32, rows, [accumulated(row, shift) for row in rows], count=shift)
+        found = [accumulated(row, shift) for row in rows]
+        for sticky in ("", "sticky") if 2 * p <= PRODUCT and w <= p else ("sticky",):
+            yield from _both("accumulate", 32, rows, found, count=shift, format=sticky)
 
 
 def _shapes(digits: int, rng: np.random.Generator) -> list[int]:
@@ -396,9 +397,10 @@ def _ties(p: int, w: int, rng: np.random.Generator) -> list[Row]:
         for m in _shapes(p, rng):
             half = 1 << below - 1
             for product in {half + d + (k << below) for d in (-1, 0, 1) for k in (0, 1, 2)}:
-                if 0 <= product < 1 << w:
+                if 0 < product < 1 << w:
+                    up = max(w - 1 - product.bit_length(), 0)
                     # The units are 2**(7 - p + 1) and 2**(place + 2 - w).
-                    place = 7 - p + 1 - below - 2 + w
+                    product, place = product << up, 7 - p + 1 - below - 2 + w - up
                     rows += [(m * sign << 30 - p, 7, product * other << 29 - w, place)
                              for sign, other in ((1, 1), (1, -1), (-1, 1))]  # fmt: skip
     return rows
@@ -422,7 +424,7 @@ def call_of(case: Case) -> Callable[[Any, Any, Any, Any], Any]:
             floors = case.rounding == "toward_negative"
             return lambda n, _, by, xp: dot.cut(n, *by, floors, carrier, xp=xp)
         case "accumulate":
-            return lambda m, _, by, xp: _carried(dot.accumulate(m, *by, case.count, xp=_with_bits(xp)), part, xp)
+            return lambda m, _, by, xp: _carried(dot.accumulate(m, *by, case.count, bool(case.format), xp=_with_bits(xp)), part, xp)
         case "keep":
             return _keep_call(case, carrier, part)
         case "lifted":
