@@ -1,7 +1,8 @@
-"""Speed of matrix units: multiply-adds a second of products of square matrices, beside a memory copy's share and peers.
+"""Speed of matrix units: multiply-adds a second of products of square matrices, beside numpy.matmul.
 
     python benchmarks/units.py                          512 x 512 x 512, medians of 5 rounds
     python benchmarks/units.py --size 256 --rounds 9 --only h100
+    python benchmarks/units.py --jax --size 256         inside jax.jit
 
 Every product is run in turn, once a round, so that a slow spell of the machine meets all of them; medians of the rounds are
 shown. A product begins with float32 arrays and ends with one: that operands have the unit's format is checked each time.
@@ -14,6 +15,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -50,6 +52,20 @@ def tasks(size: int, threads: int | None, only: str) -> dict[str, Callable[[], o
     return {name: run for name, run in made.items() if only in name}
 
 
+def jax_tasks(size: int, only: str) -> dict[str, Callable[[], object]]:
+    """The same inside jax.jit, of units without scales, and of the float32 chain, which has no compiled loop."""
+    import jax
+
+    import numfmt_jax as nj
+
+    made: dict[str, Callable[[], object]] = {}
+    for name in (*(name for name in NAMED if name not in BLOCKS), "fp32"):
+        a, b = (jax.numpy.asarray(x) for x in operands(name, nf.get_unit(name), size))
+        product = jax.jit(partial(nj.matmul, unit=name))
+        made[name] = lambda a=a, b=b, product=product: product(a, b).block_until_ready()  # type: ignore[misc]
+    return {name: run for name, run in made.items() if only in name}
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -57,8 +73,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds, of which the median counts (5)")
     parser.add_argument("--only", default="", metavar="TEXT", help="products whose name holds this")
     parser.add_argument("--threads", type=int, metavar="N", help="at most so many (all cores)")
+    parser.add_argument("--jax", action="store_true", help="numfmt_jax.matmul inside jax.jit")
     options = parser.parse_args()
-    work = tasks(options.size, options.threads, options.only)
+    work = jax_tasks(options.size, options.only) if options.jax else tasks(options.size, options.threads, options.only)
     for run in work.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in work}
