@@ -86,13 +86,17 @@ def exactly(x):
 
 def mostly_nightly(names, default):
     """Parameters of which those in `default` are in the default run, the others in the nightly one."""
-    return [name if name in default else pytest.param(name, marks=pytest.mark.nightly) for name in names]
+    return [
+        name if name in default else pytest.param(*(name if isinstance(name, tuple) else (name,)), marks=pytest.mark.nightly)
+        for name in names
+    ]
 
 
 TWINS = {  # block formats that differ from one of the default run in a parameter
     "mxfp6_e3m2", "nvfp4_4over6_mse", "nvfp4_torchao_1level", "nvfp4_modelopt", "deepseek_fp8_128x128", "deepseek_fp8_ue8m0_128x128",
     "int8_group128", "int4_axis", "int4_group128", "int8_affine_axis", "int4_affine_group128", "mx4", "msfp16", "hbfp8",
-    "af4_block", "fp4_block", "q5_0", "q5_1",
+    "af4_block", "fp4_block", "q5_0", "q5_1", "mxfp6_e2m3", "mxfp8_te", "nvfp4_torchao", "nvfp4_compressed_tensors", "deepseek_fp8_ue8m0",
+    "int8_affine_tensor", "msfp12", "mx6", "nf4_double", "q4_0",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import numfmt as nf
 from numfmt.named_blocks import NAMED_BLOCKS
-from tests.support import assert_same_bits
+from tests.support import assert_same_bits, without_twins
 
 f32 = np.float32
 TILES = [name for name, entry in NAMED_BLOCKS.items() if len(entry.format.block) == 2]
@@ -50,7 +50,7 @@ def test_repr_names_format_shape_axis_and_bytes():
     assert repr(nf.encode(x, "int8_tensor")) == "BlockArray(int8_tensor, shape (4, 70), one block, 284 bytes: 280 of codes, 4 of scales)"
 
 
-@pytest.mark.parametrize("name", NAMED_BLOCKS)
+@pytest.mark.parametrize("name", without_twins(NAMED_BLOCKS))
 def test_nbytes_of_whole_blocks_is_bits_per_element(name):
     """But for what belongs to an axis or to the array."""
     fmt = nf.get_format(name)

@@ -14,6 +14,7 @@ import numfmt as nf
 from numfmt import statistics, statistics_parts
 from numfmt.named_blocks import NAMED_BLOCKS
 from numfmt.statistics import Statistics, measure
+from tests.support import without_twins
 
 SCALARS = ["e4m3fn", "e5m2", "e2m1", "int8", "q3.4", "nf4", "bf16", "float16", "tf32", "float32", "posit8"]
 SCALARS = [name for name in SCALARS if name != "posit8"]
@@ -100,7 +101,7 @@ def direct(x, q):
 PLAIN = [name for name, entry in NAMED_BLOCKS.items() if not entry.format.micro and name != "nf4_double"]
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", without_twins(PLAIN))
 @pytest.mark.parametrize("engine", ["numpy", "default"])
 def test_counts_and_sums_are_those_of_whole_arrays(name, engine, request):
     if engine == "numpy":

@@ -21,7 +21,7 @@ def world():
 
     layer = {"w": matrix(64, 64) / 8, "b": jnp.zeros(64)}
     return {
-        "jax": jax, "jnp": jnp, "params": [layer, dict(layer), dict(layer)], "x": matrix(32, 64), "y": matrix(32, 64),
+        "jax": jax, "jnp": jnp, "params": [layer, dict(layer)], "x": matrix(32, 64), "y": matrix(32, 64),
         "w": matrix(64, 32), "key": jax.random.key(1),
     }  # fmt: skip
 

@@ -156,7 +156,9 @@ STATEMENT = {
     "switchback": switchback,
     "jetfire": jetfire,
 }
-SLOW = ("nvfp4_4over6", "fp4_all_the_way", "deepseek_fp8_requantized", "jetfire")  # to compile
+SLOW = (
+    "nvfp4_4over6", "fp4_all_the_way", "deepseek_fp8_requantized", "jetfire", "mxfp4_sr", "mxfp4_microxcaling", "mxfp6_e3m2",
+)  # to compile
 SLOTS = ("fprop.lhs", "fprop.rhs", "dgrad.grad", "dgrad.rhs", "wgrad.lhs", "wgrad.grad")
 
 
