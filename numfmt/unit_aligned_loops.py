@@ -228,7 +228,7 @@ def _settled_two() -> Any:
 
 
 def _early(added: Any, shifted: Any, settled: Any) -> Any:
-    """The accumulator after a step, and where that has to be computed again; here it is one of the terms."""
+    """The accumulator after a step, and the largest exponent of its terms, of which it is one here."""
 
     @njit(forceinline=True)
     def finish(s, count, part, acc, e, r):  # type: ignore[no-untyped-def]
@@ -238,7 +238,7 @@ def _early(added: Any, shifted: Any, settled: Any) -> Any:
         mine, rest = shifted(acc, top - e + r.place)
         out = settled(high + mine, low + rest, top + r.place - CARRIER.trailing)
         number = keep(out, None, CARRIER, r.to, r.mode, simd)
-        return number, number.infinite | number.nan | (top > r.limit)
+        return number, top
 
     return finish
 
@@ -254,7 +254,7 @@ def _late(added: Any, shifted: Any, settled: Any) -> Any:
         never = acc != acc
         own = Number(simd.where(acc < 0, acc * 0 + 1, acc * 0), e, simd.magnitude(acc), never, never, never)
         number = keep(add(some, own, SHORT, r.late_mode, simd), None, CARRIER, r.late_to, r.late_mode, simd)
-        return number, number.infinite | number.nan | (top > r.limit)
+        return number, top
 
     return finish
 
@@ -273,7 +273,7 @@ def _staged(added: Any, shifted: Any, settled: Any) -> Any:
         (a, b), (c, d) = lifted(total, simd.maximum(-drop, 0), LOW, simd), lifted(near, r.finer, LOW, simd)
         out = settle_long(a + c, b + d, LOW, high + r.place - CARRIER.trailing - r.finer, 0, CARRIER, simd)
         number = keep(out, None, CARRIER, r.to, r.mode, simd)
-        return number, number.infinite | number.nan | (top > r.limit)
+        return number, top
 
     return finish
 
@@ -302,7 +302,8 @@ def _loop(prepare: Any, finish: Any) -> Any:
                     step = Step(a, b, ea, eb, i * depth + first, tile * depth + first, n, e)
                     prepare(step, count, group)
                     acc = load(c, at)
-                    number, bad = finish(step, count, part, acc, load(ec, at), r)
+                    number, top = finish(step, count, part, acc, load(ec, at), r)
+                    bad = number.infinite | number.nan | (top > r.limit)
                     bad = bad | ((number.m == 0) & (number.negative > r.unsigned))
                     store(c, at, simd.where(number.negative != 0, -number.m, number.m))
                     store(ec, at, number.exponent)

@@ -4,7 +4,7 @@ A unit takes `length` products a step, and the accumulator from step to step:
 
     operands → products → (groups) → aligned integers → sum → accumulator → promotion
 
-`dot.py` runs units on arrays, `named_units.py` lists those of real chips.
+`sums.py` runs units on arrays, `named_units.py` lists those of real chips.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class DotUnit:
     Raises:
         ValueError: parameters that mean nothing together.
 
-    References: DESIGN in spec/units.py, which states every step; M. Fasi et al., "Numerical behavior of NVIDIA tensor
+    References: spec/units.py, which states every step; M. Fasi et al., "Numerical behavior of NVIDIA tensor
     cores" (PeerJ CS 7:e330, 2021); P. Xie et al., "MMA-Sim" (arXiv 2511.10909).
 
     >>> unit = DotUnit(inputs=("e4m3fn",), kind="aligned", length=32, fraction=13, accumulator="e8m13",
@@ -199,6 +199,18 @@ class DotUnit:
                 continue
             found[field.name] = tuple(map(str, value)) if isinstance(value, tuple) else _plain(value)
         return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every parameter but the evidence, as JSON takes it: formats and modes by name, patterns in hexadecimal.
+
+        >>> from numfmt import get_unit
+        >>> found = get_unit("h100.e4m3").as_dict()
+        >>> found["fraction"], found["accumulator"], found["rounding"], found["nan"]
+        (13, 'e8m13', 'toward_zero', '0x7fffffff')
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "evidence"}
+        found = {name: list(map(str, v)) if name in ("inputs", "scales") else _plain(v) for name, v in values.items()}
+        return found | {"scale_blocks": list(self.scale_blocks), "nan": None if self.nan is None else f"{self.nan:#x}"}
 
 
 def _listed(value: Any) -> tuple[Any, ...]:

@@ -14,7 +14,6 @@ from numfmt.units import CUSTOM
 from numfmt.vectors import coverage, unit_limits
 from numfmt.vectors.directed_units import drawn
 from numfmt.vectors.functions import Rules, evaluate, functions_of
-from numfmt.vectors.manifest import unit_text
 from numfmt.vectors.unit_functions import register_format, unit_dot
 from numfmt.vectors.unit_mutants import differences, mutants
 from numfmt.vectors.unit_reasons import bounds_of, reason
@@ -154,7 +153,7 @@ def test_files_of_every_syntax_are_read_back(tmp_path, name, syntax):
     made = vectors.write(path, name, style="random", count=60)
     assert vectors.check(path, nan="bits").passed
     assert made["fields"][-1]["role"] == "result"
-    assert json.loads((tmp_path / f"dot.{syntax}.json").read_bytes())["unit"] == unit_text(vectors.parse(name).unit)
+    assert json.loads((tmp_path / f"dot.{syntax}.json").read_bytes())["unit"] == vectors.parse(name).unit.as_dict()
     assert vectors.cover(path)[name]["products zero in every lane"] >= 0
 
 

@@ -6,8 +6,6 @@ import argparse
 import re
 import textwrap
 from collections.abc import Iterable
-from dataclasses import fields
-from enum import Enum
 from typing import Any
 
 from ..formats import FloatFormat
@@ -105,21 +103,11 @@ def facts(name: str) -> dict[str, Any]:
     """Every parameter of a unit, as JSON takes it: those of `DotUnit`, two derived formats, the evidence."""
     unit = get_unit(name)
     found: dict[str, Any] = {"name": name, "family": family_of(name)}
-    found |= {f.name: _plain(getattr(unit, f.name)) for f in fields(unit) if f.name != "evidence"}
-    if unit.nan is not None:
-        found["nan"] = code_text(unit.nan, unit.accumulator.bits)
+    found |= unit.as_dict()
     found |= {"c_format": str(unit.c_format), "result_format": str(unit.result_format)}
     evidence = unit.evidence
     words = {"grade": evidence.grade, "meaning": GRADES[evidence.grade], "source": evidence.source}
     return found | {"evidence": words | {"unverified": evidence.note}}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, Enum):
-        return value.value
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 # ---- a page ----------------------------------------------------------------------------------------------------

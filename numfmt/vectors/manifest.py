@@ -13,7 +13,6 @@ from typing import Any
 
 from ..formats import CodebookFormat
 from ..rounding import Overflow, Rounding
-from ..units import DotUnit
 from .functions import Function, Rules, parse
 from .rows import Field, VectorFileError, fields_of
 
@@ -53,7 +52,7 @@ def describe(function: Function, rules: Rules, **facts: Any) -> dict[str, Any]:
     from .. import __version__
 
     formats = {str(f): {"definition": definition(f), "sha256": format_hash(f)} for f in function.formats}
-    unit = {} if function.unit is None else {"unit": unit_text(function.unit)}
+    unit = {} if function.unit is None else {"unit": function.unit.as_dict()}
     return {
         "schema": SCHEMA, "numfmt": __version__, "function": function.name, **unit, "formats": formats,
         "rules": rules_text(resolved(function, rules)),
@@ -72,26 +71,6 @@ def resolved(function: Function, rules: Rules) -> Rules:
     if function.operation not in ("to_integer", "round_to_integral") and not isinstance(fmt, CodebookFormat):
         overflow = overflow or fmt.default_overflow
     return dataclasses.replace(rules, rounding=rounding, overflow=overflow)
-
-
-def unit_text(unit: DotUnit) -> dict[str, Any]:
-    """Every parameter of a unit, as JSON takes it: formats and modes by name, the pattern of a NaN in hexadecimal.
-
-    >>> import numfmt as nf
-    >>> found = unit_text(nf.get_unit("h100.e4m3"))
-    >>> found["fraction"], found["accumulator"], found["rounding"], found["nan"]
-    (13, 'e8m13', 'toward_zero', '0x7fffffff')
-    """
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [plain(part) for part in value]
-        if isinstance(value, Enum):
-            return value.value
-        return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-    found = {one.name: plain(getattr(unit, one.name)) for one in dataclasses.fields(unit) if one.name != "evidence"}
-    return found if unit.nan is None else found | {"nan": f"{unit.nan:#x}"}
 
 
 def rules_text(rules: Rules) -> dict[str, Any]:
@@ -172,7 +151,7 @@ def function_of(path: str | os.PathLike[str], found: Mapping[str, Any], line: in
             raise VectorFileError(
                 path, line, f"format {fmt} is defined otherwise than here: {_difference(entry, ours)}"
             )
-    if function.unit is not None and (there := found.get("unit")) not in (None, here := unit_text(function.unit)):
+    if function.unit is not None and (there := found.get("unit")) not in (None, here := function.unit.as_dict()):
         why = "there are no parameters" if not isinstance(there, dict) else _first_unlike(there, here)
         raise VectorFileError(path, line, f"the unit of {function} is defined otherwise than here: {why}")
     ours_fields = [_field_text(one) for one in fields_of(function, rules)]
