@@ -21,7 +21,7 @@ help: ## list the targets
 demo: $(VENV)/.demo $(VENV)/.network ## a trained network through two dozen formats, and one trained under three recipes; 3 minutes
 	@$(PYTHON_BIN) demo/run.py $(ARGS)
 
-test: $(VENV)/.dev ## the default tests, under 10 minutes on two cores
+test: $(VENV)/.dev ## the default tests, about 12 minutes on two cores
 	@$(PYTEST) --hypothesis-profile=ci $(ARGS)
 
 nightly: $(VENV)/.dev ## everything: exhaustive sweeps, many random examples, mutants
